@@ -1,0 +1,99 @@
+# `make help` lists the targets. Each one makes what it needs first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Programs that a bare PATH may lack: cargo, and (for a plain user) ip, nft, tcpdump.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+
+BIN := .venv/bin
+CARGO := cargo --locked
+MANIFEST := --manifest-path native/Cargo.toml
+PYTEST := $(BIN)/python -m pytest
+WITHOUT_ROOT = $(wildcard tests/unit tests/property tests/sim tests/differential)
+
+# More for pytest, the daemons' autotest or the benchmark: make test ARGS='-k nat -x'
+ARGS ?=
+JOBS ?= 2
+FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS
+export SOAK_REPEATS ?= 10
+export SOAK_FUZZ_SECONDS ?= 900
+export PYTHON
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: ## .venv with omni and omni-daemon, and all that the other targets need (as root: Debian packages too)
+	@scripts/setup.sh
+
+.PHONY: check
+check: lint unit ## lint, types, import order, Rust, and every test that needs no root
+
+# All linters run, side by side, even after one has failed.
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, stub, import order, cargo fmt and clippy
+	@$(MAKE) -k -j $(JOBS) --output-sync lint-style lint-types lint-imports lint-rust
+
+.PHONY: lint-style lint-types lint-imports lint-rust
+lint-style:
+	$(BIN)/ruff check --quiet .
+lint-types:
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise omninervous._native
+lint-imports:
+	$(BIN)/lint-imports --no-logo
+lint-rust:
+	$(CARGO) fmt $(MANIFEST) --all --check
+	$(CARGO) clippy --quiet $(MANIFEST) --workspace --all-targets -- -D warnings
+
+.PHONY: unit
+unit: setup
+	$(CARGO) test --quiet $(MANIFEST) --workspace
+	$(PYTEST) -q -n $(JOBS) $(WITHOUT_ROOT) $(ARGS)
+
+.PHONY: netns
+netns: setup ## the end-to-end tests in network namespaces (root)
+	@test -x .tools/bin/wireguard || { echo "no .tools/bin/wireguard: install Go 1.23 or newer, then make setup" >&2; exit 1; }
+	$(PYTEST) -v -n $(JOBS) tests/netns $(ARGS)
+
+.PHONY: test
+test: check ## check, then netns: everything (root)
+	@$(MAKE) netns
+
+.PHONY: autotest
+autotest: setup ## the whole system at work in network namespaces, with a table of results (root)
+	@$(BIN)/omni autotest $(ARGS)
+
+.PHONY: bench
+bench: setup ## throughput and latency (root)
+	@$(BIN)/omni bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## every target in tests/fuzz for FUZZ_SECONDS (60) each
+	@scripts/fuzz.sh
+
+.PHONY: soak
+soak: ## what is too long for every run: repeats, long fuzzing, virtual machines; log in soak-log/ (root)
+	@scripts/setup.sh --soak
+	@scripts/soak.sh
+
+.PHONY: format
+format: setup ## put Python and Rust into form
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
+	$(CARGO) fmt $(MANIFEST) --all
+
+.PHONY: lock
+lock: setup ## write requirements/*.txt and native/Cargo.lock anew from the newest releases
+	@scripts/lock.sh
+
+.PHONY: clean
+clean: ## remove everything that make made (not soak-log/)
+	rm -rf .venv .tools native/target dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -f src/omninervous/_native*.so
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs every fuzz target in tests/fuzz for FUZZ_SECONDS (60) each; all of them, even after one has failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+shopt -s nullglob
+
+targets=(tests/fuzz/fuzz_*.py)
+[[ ${#targets[@]} -gt 0 ]] || {
+    echo "fuzz: tests/fuzz holds no fuzz_*.py" >&2
+    exit 1
+}
+failed=()
+for target in "${targets[@]}"; do
+    module=${target%.py}
+    echo "fuzz: $target for ${FUZZ_SECONDS:-60} s"
+    # As a module: the targets may import what the tests share.
+    .venv/bin/python -m "${module//\//.}" --seconds "${FUZZ_SECONDS:-60}" || failed+=("$target")
+done
+echo "fuzz: $((${#targets[@]} - ${#failed[@]})) passed, ${#failed[@]} failed ${failed[*]}"
+[[ ${#failed[@]} -eq 0 ]]

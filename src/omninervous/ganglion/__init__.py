@@ -1,0 +1,1 @@
+"""Ganglion, the control plane: the edge daemon of one machine."""

@@ -1,0 +1,93 @@
+"""Candidate addresses: where peers on the same networks may reach this host directly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import sys
+from collections.abc import Callable, Sequence
+
+from omninervous.ganglion.netlink import OVERLAY_ALIAS, Interface
+from omninervous.wire.address import Endpoint
+
+__all__ = ["MAX_CANDIDATES", "AddressMonitor", "candidates"]
+
+MAX_CANDIDATES = 8
+"""What REGISTER carries (docs/PROTOCOL.md)."""
+
+_CONTAINER_BRIDGE = re.compile(r"docker\d+|br-[0-9a-f]{12}|cni\d+|cni-.*|virbr\d+|lxcbr\d+|lxdbr\d+|podman\d+")
+"""Bridges whose addresses are the same on every host that runs containers: nobody reaches *this* host by them."""
+
+
+def candidates(
+    present: Sequence[Interface], port: int, *, device: str, iface: str | None = None, ipv6: bool = True
+) -> tuple[Endpoint, ...]:
+    """Endpoints to announce, the NIC of the default route first, at most MAX_CANDIDATES.
+
+    Left out: loopback and link-local addresses, the overlay itself (ours and other daemons'), container bridges.
+    """
+    usable = [each for each in present if _usable(each, device, iface)]
+    usable.sort(key=lambda each: not each.default_route)
+    found = [
+        Endpoint(str(address.ip), port)
+        for interface in usable
+        for address in interface.addresses
+        if not (address.ip.is_link_local or address.ip.is_loopback) and (ipv6 or address.version == 4)
+    ]
+    return tuple(dict.fromkeys(found))[:MAX_CANDIDATES]
+
+
+def _usable(interface: Interface, device: str, iface: str | None) -> bool:
+    if iface is not None:
+        return interface.name == iface
+    return (
+        interface.up
+        and not interface.loopback
+        and not interface.bridge_port
+        and interface.name != device
+        and interface.alias != OVERLAY_ALIAS
+        and not _CONTAINER_BRIDGE.fullmatch(interface.name)
+    )
+
+
+class AddressMonitor:
+    """Calls back when links or addresses of the host have changed; bursts make one call."""
+
+    QUIET = 0.2
+    """Seconds without news before the call."""
+    # <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, and the two ROUTE groups
+    _GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._socket: socket.socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to listen, inside the event loop. Does nothing where there is no netlink."""
+        if sys.platform != "linux":
+            return
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.setblocking(False)
+        self._socket.bind((0, self._GROUPS))
+        asyncio.get_running_loop().add_reader(self._socket, self._readable)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _readable(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):  # ENOBUFS: news were lost, but that is news too
+            while self._socket.recv(65536):
+                pass
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self.QUIET, self._changed)

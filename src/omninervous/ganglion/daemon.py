@@ -1,0 +1,379 @@
+"""The edge daemon: starts everything in an order that leaves nothing half-made, and drives a Node.
+
+    sockets ──► engine ◄── TAP        engine.events() ──► Node ──► commands ──► engine.submit()
+                                      clock, DNS, netlink news ──► Node ──► NodeEvents ──► omni0, disk, log
+
+The Node decides; this module reads clocks and descriptors, and carries out. One mutation, then everything is drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from ipaddress import IPv4Network
+from typing import Any, TypeVar, TypeVarTuple
+
+import structlog
+import uvloop
+
+from omninervous.core.dataplane import Event
+from omninervous.core.events import (
+    NodeConfig,
+    NucleusConfig,
+    PeerConfig,
+    Problem,
+)
+from omninervous.core.identity import Identity, mac_of, ula_of
+from omninervous.core.node import Node
+from omninervous.core.secret import ClusterKeys, derive_cluster
+from omninervous.core.vip import DEFAULT_SUBNET
+from omninervous.errors import OmniError, SystemFailure, UserError
+from omninervous.ganglion import addresses, netlink, preflight
+from omninervous.ganglion.config import EdgeConfig
+from omninervous.ganglion.engines import EngineChoice, choose_engine, start_engine
+from omninervous.ganglion.names import Names, Target
+from omninervous.ganglion.overlay import Overlay
+from omninervous.ganglion.persist import Memory, Remembered
+from omninervous.ganglion.reactions import Reactions
+from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
+from omninervous.ganglion.tap import Tap
+from omninervous.hostos import clock
+from omninervous.hostos.control import ControlServer
+from omninervous.hostos.state import StateDir
+from omninervous.hostos.udp import UdpQueues, bind_udp_queues
+from omninervous.synapse.port import Synapse
+from omninervous.wire.address import Endpoint
+
+__all__ = ["EdgeDaemon", "run_edge"]
+
+log = structlog.get_logger()
+Ts = TypeVarTuple("Ts")
+R = TypeVar("R")
+
+TICK = 1.0
+"""Seconds between looks at suspend and at names that wait for DNS."""
+ADDRESS_CHECK = 30.0
+"""Seconds between looks at our own addresses, should netlink news have been lost."""
+LAST_WORDS = 0.05
+"""Seconds that the engine gets to send what says goodbye."""
+
+
+def run_edge(config: EdgeConfig) -> int:
+    """Run an edge until it is told to stop; the exit status. UserError and SystemFailure leave nothing behind."""
+    state = StateDir(config.state_dir)
+    _check_identity(config, state)
+    preflight.check_privileges()
+    present = netlink.interfaces()
+    if config.iface is not None:
+        preflight.check_interface(config.iface, present)
+    preflight.check_vip_free(config, present)
+    preflight.check_device_free(config, present)
+    with ExitStack() as undo:
+        choice = choose_engine(config.engine, config.queues, config.aead)
+        sockets = bind_udp_queues(config.port, config.iface, choice.queues)
+        undo.callback(sockets.close)
+        state.create()
+        undo.callback(state.lock().release)
+        identity = Identity.from_seed(state.create_seed())
+        cluster = None if config.cluster is None else derive_cluster(config.cluster, config.secret)
+        memory = Memory(state, b"" if cluster is None else cluster.public, config.claim)
+        tap = Tap.create(config.device, offloads=choice.offloads, queues=choice.queues)
+        undo.callback(tap.close)
+        overlay = Overlay.set_up(config.device, mac_of(identity.public), config.mtu, ula_of(identity.public))
+        engine = start_engine(choice, tap.queues, sockets.queues, overlay.mac, config.mtu)
+        undo.callback(engine.close)
+        notes = (*config.notes, *_overlaps(config, present), *missing(config), sockets.buffer_note)
+        for sentence in filter(None, notes):
+            log.warning("note", text=sentence)
+        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(daemon.run())
+
+
+def _check_identity(config: EdgeConfig, state: StateDir) -> None:
+    state.check()
+    seed = state.load_seed()
+    if seed is None:
+        return
+    own = Identity.from_seed(seed)
+    if any(peer.x25519 == own.x25519_public for peer in config.peers):
+        raise UserError("--peer is this machine's own key: give the key that --init printed on the other machine")
+
+
+def _overlaps(config: EdgeConfig, present: tuple[netlink.Interface, ...]) -> tuple[str, ...]:
+    claim = config.claim
+    network = DEFAULT_SUBNET if claim is None else IPv4Network((claim.address, claim.prefix), strict=False)
+    return preflight.overlap_notes(network, config.device, present)
+
+
+class EdgeDaemon:
+    """One running edge, inside an event loop. What was handed in is closed by its maker."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        identity: Identity,
+        cluster: ClusterKeys | None,
+        memory: Memory,
+        sockets: UdpQueues,
+        overlay: Overlay,
+        choice: EngineChoice,
+        engine: Synapse,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._sockets = sockets
+        self._overlay = overlay
+        self._engine = engine
+        self._choice = choice
+        remembered = memory.recall()
+        self._node = Node(_node_config(config, cluster, remembered, choice), identity, os.urandom)
+        # One worker: what is asked of netlink and of the disk happens in the order it was asked.
+        self._worker = ThreadPoolExecutor(1, "ganglion")
+        self._names = Names(config, ipv6=sockets.v6 is not None, resolved=self._resolved)
+        self._reactions = Reactions(memory, overlay, self._in_worker)
+        self._candidates: tuple[Endpoint, ...] | None = None
+        self._suspend = clock.SuspendDetector()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+
+    async def run(self) -> int:
+        """Until SIGTERM, SIGINT or a failure; the exit status."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unhandled)
+        control = ControlServer(self._config.state_dir, self._answer)
+        monitor = addresses.AddressMonitor(self._addresses_changed)
+        try:
+            await control.start()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._signalled, number)
+            monitor.start()
+            await self._begin(loop)
+            await self._stop.wait()
+        finally:
+            monitor.close()
+            loop.remove_reader(self._engine.fileno())
+            await self._end()
+            await control.close()
+            self._worker.shutdown(wait=True, cancel_futures=False)
+        if self._failure is not None:
+            raise self._failure
+        log.info("stopped")
+        return 0
+
+    async def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        log.info("up", device=self._overlay.name, port=self._sockets.port, engine=self._engine.name)
+        self._node.start(clock.now())
+        self._use_addresses(await loop.run_in_executor(self._worker, netlink.interfaces))
+        loop.add_reader(self._engine.fileno(), self._engine_ready)
+        self._drain()
+        self._tick()
+        self._check_addresses()
+
+    async def _end(self) -> None:
+        """Say goodbye; errors here must not keep the rest from being undone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            self._node.close(clock.now())
+            self._drain()
+            await asyncio.sleep(LAST_WORDS)
+        except OmniError as error:
+            log.warning("goodbye", error=str(error))
+
+    # ------------------------------------------------------------ inputs
+
+    def _engine_ready(self) -> None:
+        events: tuple[Event, ...] = tuple(self._engine.events())
+        if events:
+            self._node.handle_events(clock.now(), events)
+            self._drain()
+
+    def _deadline(self) -> None:
+        self._timer = None
+        now = clock.now()
+        self._node.handle_activity(now, tuple(self._engine.activity()))
+        self._node.handle_timeout(now)
+        self._drain()
+
+    def _tick(self) -> None:
+        if self._stop.is_set():
+            return
+        now = clock.now()
+        if asleep := self._suspend.slept():
+            log.info("woke", seconds=round(asleep, 1))
+            self._node.reset_sessions(now, "suspend")
+        self._names.tick(now.boot, self._node.snapshot(now))
+        self._drain()
+        asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _resolved(self, give: Target, endpoints: tuple[Endpoint, ...]) -> None:
+        if isinstance(give, str):
+            self._node.set_nucleus_endpoints(clock.now(), give, endpoints)
+        else:
+            self._node.set_peer_endpoints(clock.now(), give, endpoints)
+        self._drain()
+
+    def _check_addresses(self) -> None:
+        if self._stop.is_set():
+            return
+        self._addresses_changed()
+        asyncio.get_running_loop().call_later(ADDRESS_CHECK, self._check_addresses)
+
+    def _addresses_changed(self) -> None:
+        if not self._stop.is_set():
+            self._in_worker(netlink.interfaces, then=self._use_addresses)
+
+    def _use_addresses(self, present: tuple[netlink.Interface, ...]) -> None:
+        if not self._overlay.exists():
+            # A TAP cannot come back to its descriptor: better a clean end, and a new start by whoever watches over us.
+            self._fail(SystemFailure(f"interface {self._overlay.name} was deleted: start omni-daemon again"))
+            return
+        found = addresses.candidates(
+            present,
+            self._sockets.port,
+            device=self._overlay.name,
+            iface=self._config.iface,
+            ipv6=self._sockets.v6 is not None,
+        )
+        if found != self._candidates:
+            self._candidates = found
+            log.debug("candidates", endpoints=[str(each) for each in found])
+            self._node.set_candidates(clock.now(), found)
+            self._drain()
+
+    # ------------------------------------------------------------ outputs
+
+    def _drain(self) -> None:
+        """Carry out all that the Node wants. Marks reach the disk before the datagrams that use them leave."""
+        while True:
+            events, commands = self._node.poll_events(), self._node.poll_commands()
+            if not events and not commands:
+                break
+            for event in events:
+                self._reactions.react(event)
+            if commands:
+                self._engine.submit(commands)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._node.poll_timeout()
+        if deadline is not None and not self._stop.is_set():
+            delay = max(0.0, deadline - clock.now().boot)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._deadline)
+
+    def _in_worker(self, work: Callable[[*Ts], R], /, *arguments: *Ts, then: Callable[[R], None] | None = None) -> None:
+        """Run blocking work in the worker, then hand its result to `then` in the loop."""
+        loop = asyncio.get_running_loop()
+
+        def done(future: asyncio.Future[R]) -> None:
+            error = future.exception()
+            if isinstance(error, OmniError):
+                log.error("system", error=str(error))
+            elif error is not None:
+                self._fail(error)
+            elif then is not None and not self._stop.is_set():
+                then(future.result())
+
+        loop.run_in_executor(self._worker, work, *arguments).add_done_callback(done)
+
+    # ------------------------------------------------------------ end
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stop.is_set():  # asked twice: no more patience
+            os._exit(1)
+        log.info("stopping", signal=signal.Signals(number).name)
+        self._stop.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._stop.set()
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._fail(context.get("exception") or SystemFailure(str(context.get("message"))))
+
+    # ------------------------------------------------------------ control socket
+
+    def _buffer_problems(self) -> tuple[Problem, ...]:
+        """A short receive buffer shows as loss that nothing else explains."""
+        note = self._sockets.buffer_note
+        return (Problem("small_udp_buffers", note),) if note else ()
+
+    async def _answer(self, command: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        now = clock.now()
+        snapshot = self._node.snapshot(now)
+        if command == "peers":
+            return edge_peers(snapshot)
+        if command != "status":
+            raise UserError(f"the daemon does not know {command!r}: are omni and omni-daemon of one version?")
+        present = await asyncio.get_running_loop().run_in_executor(self._worker, netlink.interfaces)
+        mine = next((each for each in present if each.name == self._overlay.name), None)
+        overlay = OverlayView(
+            self._overlay.name,
+            self._overlay.mac,
+            self._config.mtu,
+            () if mine is None else tuple(str(each) for each in mine.addresses),
+        )
+        engine = EngineView(
+            self._engine.name,
+            self._engine.counters(),
+            self._engine.learned(),
+            self._choice.bulk_queues,
+            self._choice.single_because,
+        )
+        problems = (*self._names.problems(), *self._overlay.problems(), *self._buffer_problems())
+        return edge_status(
+            self._config,
+            self._identity.public,
+            self._identity.x25519_public,
+            snapshot,
+            overlay,
+            engine,
+            now.boot,
+            problems,
+        )
+
+
+def _node_config(
+    config: EdgeConfig, cluster: ClusterKeys | None, remembered: Remembered, choice: EngineChoice
+) -> NodeConfig:
+    return NodeConfig(
+        boot_id=os.urandom(16),
+        cluster=cluster,
+        claim=config.claim,
+        derivation=remembered.derivation,
+        vip_known=remembered.vip_known,
+        nuclei=tuple(
+            NucleusConfig(
+                name=str(each.place),
+                key=each.key or remembered.pins.get(str(each.place)),
+                given=each.key is not None,
+            )
+            for each in config.nuclei
+        ),
+        peers=tuple(
+            PeerConfig(
+                x25519=each.x25519,
+                ed25519=each.ed25519,
+                endpoint=None if each.endpoint is None else each.endpoint.literal,
+                psk=each.psk,
+                allowed_ips=each.allowed_ips,
+            )
+            for each in config.peers
+        ),
+        name=config.name,
+        mtu=config.mtu,
+        timestamp_mark=remembered.timestamp_mark,
+        serial_mark=remembered.serial_mark,
+        members=remembered.members,
+        lanes=choice.lanes,
+        aeads=choice.aeads,
+    )

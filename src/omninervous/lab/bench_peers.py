@@ -1,0 +1,169 @@
+"""Who takes part in `omni bench`: each contestant between two machines of its own, set up as its manual says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from omninervous.errors import SystemFailure
+from omninervous.lab.bench_rows import JUMBO, Track
+from omninervous.lab.daemons import PAIR_VIPS, start_pair
+from omninervous.lab.namespaces import Lab
+from omninervous.lab.process import run_command
+from omninervous.lab.topology import Host, pair_lan
+from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
+
+__all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
+
+BASELINE = "wireguard-go"
+DEFAULT_PEERS = ("raw", "omninervous", "omninervous-chacha", BASELINE)
+_PORT = 51820
+_OURS_JUMBO, _WIREGUARD_JUMBO = 8900, 8920
+"""MTU of the tunnel on an underlay of 9000; both leave room for the outer headers over IPv6."""
+
+Contestant = Callable[[Lab, int, str], Track]
+"""Lab, MTU of the underlay, engine of our edges."""
+
+
+def _hosts(lab: Lab, name: str, mtu: int) -> tuple[Host, Host]:
+    tag = f"{name}{'-jumbo' if mtu == JUMBO else ''}"
+    return pair_lan(lab, mtu=mtu, roles=(f"{tag}-a", f"{tag}-b"))
+
+
+def _raw(lab: Lab, mtu: int, _engine: str) -> Track:
+    a, b = _hosts(lab, "raw", mtu)
+    return Track(lab, a.namespace, b.namespace, b.address)
+
+
+def _omninervous(aead: str, lab: Lab, mtu: int, engine: str) -> Track:
+    a, b = _hosts(lab, f"omni-{aead}", mtu)
+    inner = ("--mtu", str(_OURS_JUMBO)) if mtu == JUMBO else ()
+    ends = start_pair(lab, (a, b), "--engine", engine, "--aead", aead, *inner)
+    return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends))
+
+
+def _wireguard_go(lab: Lab, mtu: int, _engine: str) -> Track:
+    a, b = _hosts(lab, "wg", mtu)
+    inner = {"mtu": _WIREGUARD_JUMBO} if mtu == JUMBO else {}
+    ends = [
+        WireGuardGo(lab, host.namespace, host.namespace.role, f"10.9.0.{number}/24", _PORT, **inner)
+        for number, host in enumerate((a, b), start=1)
+    ]
+    ends[0].set_peer(WireGuardPeer(ends[1].public_key, "10.9.0.2/32", f"{b.address}:{_PORT}"))
+    ends[1].set_peer(WireGuardPeer(ends[0].public_key, "10.9.0.1/32", f"{a.address}:{_PORT}"))
+    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), tuple(each.process for each in ends))
+
+
+# ---------------------------------------------------------------- Debian's
+
+
+def _command(name: str, package: str) -> str:
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if found is None:
+        raise SystemFailure(f"{name} was not found: apt-get install --no-install-recommends {package}, or leave it out")
+    return found
+
+
+def _folders(lab: Lab, hosts: tuple[Host, Host]) -> list[Path]:
+    made = [lab.directory / host.namespace.role for host in hosts]
+    for each in made:
+        each.mkdir()
+    return made
+
+
+def _tinc(lab: Lab, mtu: int, _engine: str) -> Track:
+    """tinc 1.0 as a switch, its usual ciphers."""
+    tincd = _command("tincd", "tinc")
+    hosts = _hosts(lab, "tinc", mtu)
+    folders = _folders(lab, hosts)
+    for number, (host, folder) in enumerate(zip(hosts, folders, strict=True)):
+        (folder / "hosts").mkdir()
+        other = f"ConnectTo = n{1 - number}\n" if number == 0 else ""
+        (folder / "tinc.conf").write_text(
+            f"Name = n{number}\nMode = switch\nInterface = vpn0\nDeviceType = tap\n{other}"
+        )
+        (folder / "hosts" / f"n{number}").write_text(f"Address = {host.address}\nPort = {_PORT}\n")
+        up = folder / "tinc-up"
+        up.write_text(f"#!/bin/sh\nip link set vpn0 up\nip address add 10.9.0.{number + 1}/24 dev vpn0\n")
+        up.chmod(0o755)
+        run_command([tincd, "-c", str(folder), "-K2048"], text_in="\n\n")
+    for number in range(2):
+        shutil.copy(folders[number] / "hosts" / f"n{number}", folders[1 - number] / "hosts")
+    processes = []
+    for host, folder in zip(hosts, folders, strict=True):
+        argv = [tincd, "-c", str(folder), "-D", f"--pidfile={folder}/pid", f"--logfile={folder}/log"]
+        processes.append(lab.start(host.namespace, host.namespace.role, argv))
+    return Track(lab, hosts[0].namespace, hosts[1].namespace, IPv4Address("10.9.0.2"), tuple(processes))
+
+
+def _fastd(lab: Lab, mtu: int, _engine: str) -> Track:
+    """fastd in TAP mode with its recommended method."""
+    fastd = _command("fastd", "fastd")
+    hosts = _hosts(lab, "fastd", mtu)
+    folders = _folders(lab, hosts)
+    secrets = [run_command([fastd, "--machine-readable", "--generate-key"]).stdout.strip() for _ in hosts]
+    publics = [
+        run_command(
+            [fastd, "--machine-readable", "--show-key", "--config", "-"], text_in=f'secret "{each}";\n'
+        ).stdout.strip()
+        for each in secrets
+    ]
+    processes = []
+    for number, (host, folder) in enumerate(zip(hosts, folders, strict=True)):
+        other = hosts[1 - number]
+        up = f"ip link set vpn0 up; ip address add 10.9.0.{number + 1}/24 dev vpn0"
+        (folder / "fastd.conf").write_text(
+            f'mode tap;\ninterface "vpn0";\nmtu {mtu - 94};\nmethod "salsa2012+umac";\nbind {host.address}:{_PORT};\n'
+            f'secret "{secrets[number]}";\non up "{up}";\n'
+            f'peer "other" {{ key "{publics[1 - number]}"; remote {other.address}:{_PORT}; }}\n'
+        )
+        processes.append(
+            lab.start(host.namespace, host.namespace.role, [fastd, "--config", str(folder / "fastd.conf")])
+        )
+    return Track(lab, hosts[0].namespace, hosts[1].namespace, IPv4Address("10.9.0.2"), tuple(processes))
+
+
+def _nebula(lab: Lab, mtu: int, _engine: str) -> Track:
+    """nebula with AES, one side a lighthouse."""
+    nebula, cert = _command("nebula", "nebula"), _command("nebula-cert", "nebula")
+    hosts = _hosts(lab, "nebula", mtu)
+    folders = _folders(lab, hosts)
+    ca = folders[0]
+    run_command([cert, "ca", "-name", "bench", "-out-crt", str(ca / "ca.crt"), "-out-key", str(ca / "ca.key")])
+    processes = []
+    for number, (host, folder) in enumerate(zip(hosts, folders, strict=True)):
+        inner = f"10.9.0.{number + 1}"
+        signer = ("-ca-crt", str(ca / "ca.crt"), "-ca-key", str(ca / "ca.key"))
+        into = ("-out-crt", str(folder / "n.crt"), "-out-key", str(folder / "n.key"))
+        run_command([cert, "sign", "-name", f"n{number}", "-ip", f"{inner}/24", *signer, *into])
+        anybody = [{"port": "any", "proto": "any", "host": "any"}]
+        # JSON is YAML.
+        config = {
+            "pki": {"ca": str(ca / "ca.crt"), "cert": str(folder / "n.crt"), "key": str(folder / "n.key")},
+            "static_host_map": {"10.9.0.1": [f"{hosts[0].address}:{_PORT}"]},
+            "lighthouse": {"am_lighthouse": number == 0, "hosts": [] if number == 0 else ["10.9.0.1"]},
+            "listen": {"host": str(host.address), "port": _PORT},
+            "cipher": "aes",
+            "tun": {"dev": "vpn0", "mtu": mtu - 200},
+            "firewall": {"outbound": anybody, "inbound": anybody},
+            "logging": {"level": "warning"},
+        }
+        (folder / "config.yml").write_text(json.dumps(config))
+        argv = [nebula, "-config", str(folder / "config.yml")]
+        processes.append(lab.start(host.namespace, host.namespace.role, argv))
+    return Track(lab, hosts[0].namespace, hosts[1].namespace, IPv4Address("10.9.0.2"), tuple(processes))
+
+
+PEERS: dict[str, Contestant] = {
+    "raw": _raw,
+    "omninervous": partial(_omninervous, "auto"),
+    "omninervous-chacha": partial(_omninervous, "chacha"),
+    BASELINE: _wireguard_go,
+    "fastd": _fastd,
+    "nebula": _nebula,
+    "tinc": _tinc,
+}

@@ -1,0 +1,203 @@
+"""What `omni bench` measures, and how."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from omninervous.errors import SystemFailure
+from omninervous.lab.evidence import parse_iperf3, parse_ping
+from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.process import Process
+
+__all__ = ["DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Track"]
+
+PLAIN, JUMBO = 1500, 9000
+"""MTU of the underlay."""
+_FLOOD_LIMIT = 5000
+_INTERVAL = 0.002
+"""Seconds between two pings."""
+_WARM_UP = 0.5
+"""Seconds of a stream before the pings beside it count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Where a contestant runs: from one machine to an address of the other."""
+
+    lab: Lab
+    source: Namespace
+    sink: Namespace
+    target: IPv4Address
+    processes: tuple[Process, ...] = ()
+    """The tunnel's own, of both ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure."""
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discipline:
+    """One measurement, which may give several figures."""
+
+    name: str
+    rows: tuple[Row, ...]
+    measure: Callable[[Track, int, str], Mapping[str, float]]
+    """Track, seconds, a name for logs -> figure by row; SystemFailure if it cannot be had. A figure that a contestant
+    cannot have is left out."""
+    mtu: int = PLAIN
+
+
+# ---------------------------------------------------------------- throughput
+
+
+def _tcp(name: str, streams: int, *more: str) -> Callable[[Track, int, str], Mapping[str, float]]:
+    def measure(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+        before = _cpu_seconds(track)
+        rate = _iperf3(track, seconds, log, "-P", str(streams), *more)
+        used, gigabytes = _cpu_seconds(track) - before, rate * seconds / 8
+        found = {name: rate}
+        if name == "tcp1" and track.processes:
+            found["cpu_per_gb"] = used / gigabytes
+        return found
+
+    return measure
+
+
+def _iperf3(track: Track, seconds: int, log: str, *arguments: str) -> float:
+    """Gbit/s that arrived, both ways together."""
+    report = _iperf3_report(track, seconds, log, *arguments)
+    back = json.loads(report)["end"].get("sum_received_bidir_reverse", {}).get("bits_per_second", 0.0)
+    return (parse_iperf3(report).bits_per_second + float(back)) / 1e9
+
+
+def _iperf3_report(track: Track, seconds: int, log: str, *arguments: str) -> str:
+    server = track.lab.start(track.sink, f"iperf3-{log}", ["iperf3", "-s", "-1", "--forceflush"])
+    server.wait_for_output("Server listening", 5.0)
+    try:
+        argv = ("iperf3", "-c", str(track.target), "-t", str(seconds), "-J", "--connect-timeout", "3000", *arguments)
+        done = track.source.run(*argv, check=False, seconds=seconds + 15.0)
+    finally:
+        server.stop()
+    parse_iperf3(done.stdout)  # says why it failed
+    return done.stdout
+
+
+def _udp(name: str, size: int) -> Callable[[Track, int, str], Mapping[str, float]]:
+    def measure(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+        """The sender sends as fast as it can; thousands a second that arrived."""
+        report = json.loads(_iperf3_report(track, seconds, log, "-u", "-b", "0", "-l", str(size)))
+        total = report["end"]["sum"]
+        return {name: (total["packets"] - total["lost_packets"]) / total["seconds"] / 1e3}
+
+    return measure
+
+
+# ---------------------------------------------------------------- latency
+
+
+def _flood(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
+    return {"ping_flood": _ping(track, seconds, "-f", "-c", str(_FLOOD_LIMIT))}
+
+
+def _slow(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
+    return {"ping_2ms": _ping(track, seconds, "-i", str(_INTERVAL), "-c", str(int(seconds / _INTERVAL)))}
+
+
+def _ping(track: Track, seconds: int, *arguments: str) -> float:
+    """Average round trip in microseconds."""
+    argv = ("ping", "-q", "-w", str(seconds), *arguments, str(track.target))
+    done = track.source.run(*argv, check=False, seconds=seconds + 10.0)
+    result = parse_ping(done.stdout)
+    if not result.received:
+        raise SystemFailure(f"all {result.sent} pings were lost")
+    return result.average * 1000
+
+
+def _loaded(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+    """Round trips beside one TCP stream, in microseconds."""
+    server = track.lab.start(track.sink, f"iperf3-{log}", ["iperf3", "-s", "-1", "--forceflush"])
+    server.wait_for_output("Server listening", 5.0)
+    length = str(math.ceil(seconds + 2 * _WARM_UP))
+    stream = track.lab.start(
+        track.source, f"stream-{log}", ["iperf3", "-c", str(track.target), "-t", length, "-i", "0.5", "--forceflush"]
+    )
+    try:
+        stream.wait_for_output("sec", 10.0)  # the first interval is over
+        pings = ("ping", "-n", "-i", str(_INTERVAL), "-c", str(int(seconds / _INTERVAL)), "-w", str(seconds))
+        done = track.source.run(*pings, str(track.target), check=False, seconds=seconds + 10.0)
+    finally:
+        stream.stop()
+        server.stop()
+    times = sorted(float(each) * 1000 for each in re.findall(r" time=([\d.]+) ms", done.stdout))
+    if not times:
+        raise SystemFailure("all pings were lost")
+    return {"loaded_p50": _percentile(times, 50), "loaded_p99": _percentile(times, 99)}
+
+
+def _percentile(ordered: list[float], percent: int) -> float:
+    """Nearest rank."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+
+
+# ---------------------------------------------------------------- cost
+
+
+def _memory(track: Track, _seconds: int, _log: str) -> Mapping[str, float]:
+    """MiB resident, of the larger end."""
+    if not track.processes:
+        return {}
+    return {"memory": max(_resident(each.pid) for each in track.processes)}
+
+
+def _resident(pid: int) -> float:
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    if found is None:
+        raise SystemFailure(f"process {pid} has ended")
+    return int(found[1]) / 1024
+
+
+def _cpu_seconds(track: Track) -> float:
+    """User and system time of the tunnel's processes. What the kernel does in interrupts belongs to nobody."""
+    ticks = 0
+    for process in track.processes:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # proc(5): utime, stime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+_TCP1 = Row("tcp1", "TCP, 1 stream", "Gbit/s", True)
+DISCIPLINES = (
+    Discipline("memory", (Row("memory", "resident memory", "MiB", False),), _memory),
+    Discipline("tcp1", (_TCP1, Row("cpu_per_gb", "CPU of both ends", "s/GB", False)), _tcp("tcp1", 1)),
+    Discipline("tcp4", (Row("tcp4", "TCP, 4 streams", "Gbit/s", True),), _tcp("tcp4", 4)),
+    Discipline("tcp8", (Row("tcp8", "TCP, 8 streams", "Gbit/s", True),), _tcp("tcp8", 8)),
+    Discipline("tcp_both", (Row("tcp_both", "TCP, both ways", "Gbit/s", True),), _tcp("tcp_both", 1, "--bidir")),
+    Discipline("udp64", (Row("udp64", "UDP 64 B delivered", "kpps", True),), _udp("udp64", 64)),
+    Discipline("udp1300", (Row("udp1300", "UDP 1,300 B delivered", "kpps", True),), _udp("udp1300", 1300)),
+    Discipline("ping_flood", (Row("ping_flood", "ping -f, average", "us", False),), _flood),
+    Discipline("ping_2ms", (Row("ping_2ms", "ping -i 2 ms, average", "us", False),), _slow),
+    Discipline(
+        "loaded",
+        (
+            Row("loaded_p50", "ping beside a TCP stream, p50", "us", False),
+            Row("loaded_p99", "ping beside a TCP stream, p99", "us", False),
+        ),
+        _loaded,
+    ),
+    Discipline("jumbo", (Row("jumbo", "TCP, 1 stream, MTU 9000", "Gbit/s", True),), _tcp("jumbo", 1), JUMBO),
+)
+ROWS = {row.name: row for discipline in DISCIPLINES for row in discipline.rows}

@@ -1,0 +1,1 @@
+"""Nucleus, the rendezvous server: signalling only, never data."""

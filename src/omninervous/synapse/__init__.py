@@ -1,0 +1,1 @@
+"""Synapse, the data plane: the port every engine fulfils, and the engines."""

@@ -1,0 +1,67 @@
+"""What the tests of running edges ask again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_interface
+from typing import Any
+
+from omninervous.lab.daemons import Daemon
+from omninervous.lab.evidence import PingResult, parse_ping
+from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.process import poll_until
+from omninervous.lab.topology import Host
+
+__all__ = ["SECRET", "Pair", "ping", "ula", "vip", "wait_for"]
+
+SECRET = "a secret of more than sixteen characters"
+
+
+def ping(where: Namespace, address: str, count: int = 3) -> PingResult:
+    """`ping` five times a second."""
+    done = where.run("ping", "-n", "-c", str(count), "-i", "0.2", "-W", "2", address, check=False)
+    return parse_ping(done.stdout)
+
+
+def vip(daemon: Daemon) -> str:
+    """The address that the daemon says it has."""
+    address: str = daemon.status()["vip"]["address"]
+    return address
+
+
+def ula(daemon: Daemon) -> str:
+    """The IPv6 address of its omni0, as the kernel has it."""
+    addresses = [ip_interface(text).ip for text in daemon.status()["interface"]["addresses"]]
+    (found,) = (each for each in addresses if isinstance(each, IPv6Address) and not each.is_link_local)
+    return str(found)
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Ask until the answer is true; an AssertionError with `what` if it does not become so."""
+    answer = poll_until(condition, seconds, 0.2)
+    assert answer, f"not within {seconds:.0f} s: {what}"
+    return answer
+
+
+class Pair:
+    """Two daemons that know each other's keys, on one wire; not started yet."""
+
+    def __init__(self, lab: Lab, hosts: tuple[Host, Host]) -> None:
+        self.hosts = hosts
+        self.a, self.b = (Daemon(lab, host.namespace, name) for host, name in zip(hosts, "ab", strict=True))
+        self.key_a, self.key_b = self.a.init(), self.b.init()
+
+    def start_a(self, *more: str) -> Daemon:
+        """The user's command on machine A."""
+        return self.a.launch("--peer", self.key_b, "--endpoint", f"{self.hosts[1].address}:51820", *more)
+
+    def start_b(self, *more: str) -> Daemon:
+        """The user's command on machine B."""
+        return self.b.launch("--peer", self.key_a, "--endpoint", f"{self.hosts[0].address}:51820", *more)
+
+    def start(self) -> None:
+        """Both, until both have a session."""
+        self.start_a().wait_ready()
+        self.start_b().wait_ready()
+        self.a.wait_for_peer()
+        self.b.wait_for_peer()

@@ -1,0 +1,45 @@
+"""The report of `omni lab nat`."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from omninervous.lab.natlab import Meeting, NatLabReport
+from omninervous.lab.tables import nat_table
+
+MET = Meeting("public", "symmetric", True, "it can", True, 0.5, "198.51.100.12:4000")
+APART = Meeting("symmetric", "symmetric", False, "it cannot", False, None, "")
+LATE = Meeting("public", "symmetric", True, "it can", False, None, "")
+
+
+def shown(*pairs: Meeting) -> str:
+    console = Console(width=80, record=True)
+    console.print(nat_table(NatLabReport(pairs, 12.0)))
+    return console.export_text()
+
+
+def test_a_report_holds_if_all_pairs_are_as_the_oracle_says() -> None:
+    good, bad = NatLabReport((MET, APART), 12.0), NatLabReport((MET, LATE), 12.0)
+    assert good.ok and good.to_json()["ok"] is True
+    assert not bad.ok and bad.to_json()["ok"] is False
+    assert good.to_json()["pairs"][0] == {
+        "a": "public",
+        "b": "symmetric",
+        "oracle": "direct",
+        "reason": "it can",
+        "observed": "direct",
+        "seconds": 0.5,
+        "path": "198.51.100.12:4000",
+        "ok": True,
+    }
+    assert good.to_json()["pairs"][1]["observed"] == "none" and good.to_json()["pairs"][1]["seconds"] is None
+
+
+def test_a_connection_against_the_definition_fails_as_well() -> None:
+    assert not Meeting("symmetric", "symmetric", False, "it cannot", True, 0.1, "").ok
+
+
+def test_the_table_names_the_reason_of_a_failed_pair_only() -> None:
+    text = shown(MET, LATE, APART)
+    assert "1 of 2" in text and "FAIL" in text and "it can" in text and "it cannot" not in text
+    assert "2 of 3 pairs" in text and "0.50 s" in text

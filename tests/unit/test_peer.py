@@ -1,0 +1,270 @@
+"""One peer's machine, with a partner that the test plays through real handshakes."""
+
+from __future__ import annotations
+
+import pytest
+
+from omninervous.core.context import ClaimSeen, Forgotten, MembershipSeen, PeerLost, QueryWanted
+from omninervous.core.dataplane import (
+    RemovePeer,
+    RemoveSession,
+    SendControl,
+    SendDatagram,
+    SendFrames,
+    SessionActivity,
+    SetPeer,
+)
+from omninervous.core.events import PeerDown, PeerUp
+from omninervous.core.handshakes import Handshakes
+from omninervous.core.noise import ZERO_PSK
+from omninervous.core.own import OwnAddress
+from omninervous.core.peer import Kind, Peer, PeerProfile
+from omninervous.errors import RemoteError
+from omninervous.wire.control import Caps, Close, CloseReason, PathChallenge, PathResponse, Versions, decode_control
+from tests.nodes import X, Y, Z, at, commands, context, events, identity, membership
+
+PARTNER = identity("partner")
+KEY = PARTNER.x25519_public
+
+
+class Meeting:
+    """`peer` is ours; `theirs` answers for it."""
+
+    def __init__(self, kind: Kind = Kind.PAIR, name: str = "own") -> None:
+        self.ctx = context(name)
+        self.handshakes = Handshakes(self.ctx)
+        self.own = OwnAddress(self.ctx)
+        known = None if kind is Kind.WIREGUARD else PARTNER.public
+        self.peer = Peer(self.ctx, self.handshakes, self.own, PeerProfile(KEY, kind, identity=known, endpoint=X))
+        self.theirs = Handshakes(context("partner"))
+
+    def up(self, now: float = 1.0) -> Meeting:
+        """We connect, it answers, our path is proven, its CAPS are here."""
+        self.peer.connect(at(now))
+        self.answer(now)
+        if self.peer.link.value == "ethernet":
+            self.caps(now)
+        self.ctx.commands.clear()
+        self.ctx.events.clear()
+        self.ctx.signals.clear()
+        return self
+
+    def answer(self, now: float) -> None:
+        initiation = commands(self.ctx, SendDatagram)[-1].data
+        incoming = self.theirs.open(at(now), Y, initiation)
+        assert incoming is not None
+        self.theirs.respond(at(now), Y, initiation, incoming, ZERO_PSK)
+        response = commands(self.theirs._ctx, SendDatagram)[0].data
+        self.peer.handle_established(at(now), X, self.handshakes.handle_response(at(now), response))
+
+    def caps(self, now: float, boot: bytes = bytes(16), **fields: object) -> None:
+        theirs = OwnAddress(context("partner"))
+        caps = theirs.caps(at(now), bytes(8), member=self.peer.profile.kind is Kind.MEMBER)
+        changed: dict[str, object] = {
+            **{name: getattr(caps, name) for name in Caps.__slots__},
+            "boot_id": boot,
+            **fields,
+        }
+        self.control(now, Caps(**changed))  # type: ignore[arg-type]
+
+    def control(self, now: float, message: Caps | Close | PathChallenge | PathResponse) -> None:
+        index = self.peer.current_index
+        assert index is not None
+        self.peer.handle_control(at(now), index, message, X, 100)
+
+    def active(self, **times: float) -> None:
+        index = self.peer.current_index
+        assert index is not None
+        fields = {"tx_at": 0.0, "tx_data_at": 0.0, "rx_at": 0.0, "rx_data_at": 0.0, **times}
+        self.peer.handle_activity(
+            SessionActivity(KEY, index, **fields, tx_packets=1, tx_bytes=9, rx_packets=1, rx_bytes=9)
+        )
+
+    def ticks(self, start: float, end: float) -> None:
+        now = start
+        while now <= end:
+            self.peer.handle_timeout(at(now))
+            now += 1.0
+
+    def keepalives(self) -> int:
+        return sum(command.payload == b"" for command in commands(self.ctx, SendControl))
+
+
+def test_a_first_session_is_news_and_its_renewal_is_not() -> None:
+    meeting = Meeting()
+    meeting.peer.connect(at(1.0))
+    meeting.answer(1.0)
+    assert [up.initiator for up in events(meeting.ctx, PeerUp)] == [True]
+    meeting.peer.connect(at(100.0))
+    meeting.answer(100.0)
+    assert not events(meeting.ctx, PeerUp) and len(meeting.peer.sessions.confirmed) == 2
+
+
+def test_attempts_end_after_ninety_seconds_and_begin_again_if_wanted() -> None:
+    meeting = Meeting(Kind.MEMBER)
+    meeting.peer.want(at(1.0), wanted=True)
+    meeting.peer.stage(at(1.0), b"frame")
+    wishes: list[QueryWanted] = []
+    now, attempts = 1.0, 0
+    while PeerLost(KEY, "timeout") not in meeting.ctx.signals:
+        deadline = meeting.ctx.timers.next()
+        assert deadline is not None and deadline > now
+        now = deadline
+        for machine, _ in meeting.ctx.timers.pop_due(now):
+            if machine == "peer":
+                attempts += 1
+                meeting.peer.handle_timeout(at(now))
+    wishes = [signal for signal in meeting.ctx.signals if isinstance(signal, QueryWanted)]
+    assert 85.0 < now - 1.0 < 100.0 and attempts >= 17
+    assert [wish.ask_to_initiate for wish in wishes[:4]] == [False, False, True, True]
+    assert meeting.ctx.drops["unreachable"] == 1, "the frame that waited"
+    later = meeting.ctx.timers.next()
+    assert later is not None and 25.0 <= later - now <= 30.0
+
+
+def test_a_renewal_asks_nobody_and_goes_to_the_proven_endpoint_only() -> None:
+    meeting = Meeting(Kind.MEMBER).up()
+    meeting.peer.set_candidates(at(2.0), (Y, Z))
+    meeting.active(tx_at=125.0, rx_at=125.0)
+    meeting.peer.handle_timeout(at(126.0))
+    assert [command.endpoint for command in commands(meeting.ctx, SendDatagram)] == [X]
+    assert not meeting.ctx.signals
+
+
+def test_the_side_that_began_renews_at_120_seconds_but_only_if_the_link_is_used() -> None:
+    used, idle = Meeting().up(), Meeting().up()
+    used.active(tx_at=121.5, rx_at=121.0)
+    idle.active(tx_at=119.0, rx_at=119.0)
+    for meeting in (used, idle):
+        meeting.peer.handle_timeout(at(122.0))
+    assert used.peer.connecting and not idle.peer.connecting
+
+
+def test_a_silent_peer_is_looked_for_everywhere() -> None:
+    meeting = Meeting(Kind.MEMBER).up()
+    meeting.peer.set_candidates(at(2.0), (Y, Z))
+    meeting.active(tx_at=10.0, tx_data_at=10.0, rx_at=9.0)
+    meeting.ticks(10.0, 26.0)
+    assert {command.endpoint for command in commands(meeting.ctx, SendDatagram)} == {X, Y, Z}
+    assert meeting.ctx.signals == [QueryWanted(KEY, ask_to_initiate=False)]
+
+
+def test_frames_leave_when_the_path_is_proven() -> None:
+    meeting = Meeting()
+    meeting.peer.stage(at(1.0), b"one")
+    meeting.peer.stage(at(1.1), b"two")
+    meeting.answer(1.2)
+    assert commands(meeting.ctx, SendFrames) == [SendFrames(KEY, (b"one", b"two"))]
+
+
+def test_a_pairs_policy_waits_for_its_identity() -> None:
+    meeting = Meeting()
+    meeting.peer.set_policy(None)
+    meeting.peer.connect(at(1.0))
+    assert [command.mac for command in commands(meeting.ctx, SetPeer)] == [None]
+    meeting.peer.connect(at(1.0))
+    meeting.handshakes.begin(at(1.0), KEY, ZERO_PSK, (X,))
+    meeting.answer(1.0)
+    meeting.ctx.signals.clear()
+    with pytest.raises(RemoteError, match="caps_identity"):
+        meeting.caps(1.0, identity=identity("somebody").public)
+    assert not meeting.ctx.signals
+    meeting.caps(1.0)
+    assert meeting.ctx.signals == [ClaimSeen(KEY, PARTNER.public, None)]
+
+
+def test_a_members_caps_bring_its_membership() -> None:
+    meeting = Meeting(Kind.MEMBER).up()
+    raw = membership("partner", serial=9)
+    meeting.caps(2.0, membership=raw)
+    assert meeting.ctx.signals == [MembershipSeen(KEY, raw)]
+
+
+def test_versions_without_overlap_are_a_problem() -> None:
+    meeting = Meeting().up()
+    with pytest.raises(RemoteError, match="version"):
+        meeting.caps(2.0, versions=Versions(7, 9))
+    assert [code for code, _ in meeting.ctx.problems] == ["version"]
+
+
+def test_a_challenge_is_answered_to_where_it_came_from() -> None:
+    meeting = Meeting().up()
+    index = meeting.peer.current_index
+    assert index is not None
+    meeting.peer.handle_control(at(2.0), index, PathChallenge(b"12345678"), Z, 45)
+    (answer,) = commands(meeting.ctx, SendControl)
+    assert answer.endpoint == Z and decode_control(answer.payload) == PathResponse(b"12345678")
+
+
+def test_a_close_ends_it_until_somebody_wants_it() -> None:
+    meeting = Meeting()
+    meeting.peer.want(at(1.0), wanted=True)
+    meeting.answer(1.0)
+    meeting.control(2.0, Close(CloseReason.SHUTDOWN))
+    assert [down.reason for down in events(meeting.ctx, PeerDown)] == ["closed"]
+    meeting.peer.want(at(3.0), wanted=True)
+    assert not meeting.peer.connecting and meeting.ctx.timers.next() is None
+    meeting.peer.stage(at(4.0), b"frame")
+    assert meeting.peer.connecting
+
+
+def test_keys_go_at_180_seconds() -> None:
+    meeting = Meeting(Kind.WIREGUARD).up()
+    index = meeting.peer.current_index
+    assert index is not None
+    meeting.ticks(2.0, 180.5)
+    assert RemoveSession(index) not in meeting.ctx.commands
+    meeting.peer.handle_timeout(at(181.0))
+    assert RemoveSession(index) in meeting.ctx.commands and not meeting.peer.up
+
+
+def test_an_hour_without_data_is_enough_unless_the_peer_is_wanted() -> None:
+    for wanted in (False, True):
+        meeting = Meeting().up()
+        meeting.peer.wanted = wanted
+        for hour in (0.0, 3599.0):
+            meeting.peer.connect(at(2.0 + hour))
+            meeting.handshakes.begin(at(2.0 + hour), KEY, ZERO_PSK, (X,))
+            meeting.answer(2.0 + hour)
+        meeting.peer.liveness.data_at = 2.0
+        meeting.ctx.signals.clear()
+        meeting.peer.handle_timeout(at(3602.0))
+        assert (Forgotten(KEY) in meeting.ctx.signals) is not wanted
+
+
+def test_a_stock_peer_gets_an_empty_packet_to_confirm_and_no_control() -> None:
+    meeting = Meeting(Kind.WIREGUARD)
+    meeting.peer.connect(at(1.0))
+    meeting.answer(1.0)
+    assert [command.payload for command in commands(meeting.ctx, SendControl)] == [b""]
+    meeting.ticks(2.0, 60.0)
+    assert meeting.keepalives() == 0, "a stock peer's link is not kept open"
+
+
+def test_an_edges_link_is_kept_open() -> None:
+    meeting = Meeting().up()
+    for second in range(2, 100):
+        meeting.active(rx_at=float(second))
+        meeting.peer.handle_timeout(at(float(second)))
+    assert meeting.keepalives() == 3, "every 25 s"
+
+
+def test_a_punch_opens_the_nat_and_calls_unless_there_is_a_session() -> None:
+    meeting = Meeting(Kind.MEMBER)
+    meeting.peer.punch(at(1.0), (Y,), ask_to_initiate=False)
+    assert meeting.ctx.timers.next() == 1.1 and not meeting.peer.connecting
+    meeting.peer.handle_timeout(at(1.1))
+    assert meeting.peer.connecting
+    up = Meeting(Kind.MEMBER).up()
+    up.peer.punch(at(2.0), (Y,), ask_to_initiate=False)
+    assert [(command.payload, command.endpoint) for command in commands(up.ctx, SendControl)] == [(b"", Y)]
+    assert not up.peer.connecting
+    up.peer.punch(at(2.0), (Y,), ask_to_initiate=True)
+    assert up.peer.connecting, "it asked for it: it has lost the session"
+
+
+def test_a_removed_peer_leaves_nothing() -> None:
+    meeting = Meeting().up()
+    meeting.peer.remove()
+    assert meeting.ctx.commands[-1] == RemovePeer(KEY) and meeting.ctx.timers.next() is None
+    assert not meeting.ctx.endpoints and not meeting.handshakes._owners
