@@ -48,7 +48,7 @@ class Side:
     datapath: Datapath
     send_key: bytes
     recv_key: bytes
-    taken: Output = field(default_factory=lambda: Output([], [], []))
+    taken: Output = field(default_factory=lambda: Output([], [], [], {}))
 
     @property
     def mac(self) -> bytes:

@@ -74,6 +74,7 @@ class Underlay:
 
     source: Endpoint
     data: bytes
+    ecn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,8 @@ class Reference:
                 self._datapath.submit(now, commands)
             case Tap(frame):
                 self._datapath.from_tap(now, frame)
-            case Underlay(source, data):
-                self._datapath.from_underlay(now, source, data)
+            case Underlay(source, data, ecn):
+                self._datapath.from_underlay(now, source, data, ecn)
             case Step():
                 self._datapath.handle_timeout(now)
             case Skip(local_index, lane, number):
@@ -173,8 +174,8 @@ class Native:
                     self._command(now, command)
             case Tap(frame):
                 self.datapath.from_tap(now, PLAIN, frame)
-            case Underlay(source, data):
-                self.datapath.from_underlay(now, *source, data)
+            case Underlay(source, data, ecn):
+                self.datapath.from_underlay(now, *source, data, ecn)
             case Step():
                 self.datapath.timeout(now)
             case Skip(local_index, lane, number):
@@ -183,9 +184,10 @@ class Native:
     def take(self) -> Output:
         datagrams, writes, events = self.datapath.take()
         return Output(
-            [(Endpoint(*to), data) for to, data in datagrams],
+            [(Endpoint(*to), data) for to, data, _ in datagrams],
             [frame for header, super_frame in writes for frame in written(header, super_frame)],
             events_of(events),
+            {at: traffic_class for at, (_, _, traffic_class) in enumerate(datagrams) if traffic_class},
         )
 
     def counters(self) -> dict[str, int]:
@@ -219,6 +221,8 @@ class Trace:
     """What one operation did: the verdict of an engine."""
 
     datagrams: tuple[tuple[Endpoint, bytes], ...]
+    classes: tuple[tuple[int, int], ...]
+    """Traffic class of those datagrams that have one, by position."""
     frames: tuple[bytes, ...]
     events: tuple[Event, ...]
     counted: tuple[tuple[str, int], ...]
@@ -246,6 +250,7 @@ def trace(name: str, own_mac: bytes, operations: Sequence[Operation], *, togethe
         steps.append(
             Trace(
                 tuple(output.datagrams),
+                tuple(sorted(output.classes.items())),
                 tuple(output.frames),
                 tuple(output.events),
                 tuple((key, difference) for key, difference in moved if difference),

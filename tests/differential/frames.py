@@ -91,7 +91,7 @@ class Frames:
         header = struct.pack(
             ">BBHHHBBH4s4s",
             0x45 + len(options) // 4,
-            dice.choice((0, 0, 0xB8, 0x03)),
+            dice.choice((0, 0, 2, 1, 0xB8, 0x03)),
             min(total, 0xFFFF),
             dice.randrange(1 << 16),
             fragment,
@@ -120,7 +120,7 @@ class Frames:
                 payload = bytes([following, units]) + bytes(max(size, 8) - 2) + payload
             following = kind
         length = len(payload) if dice.randrange(10) else dice.randrange(1 << 11)
-        start = (6 << 28) + dice.choice((0, 0, 0xB8 << 20, 0x12345))
+        start = (6 << 28) + dice.choice((0, 0, 0x12345, *((0xB8 + ecn) << 20 for ecn in range(4))))
         header = struct.pack(">IHBB", start, min(length, 0xFFFF), following, dice.choice((1, 64, 255)))
         return 0x86DD, header + first.packed + second.packed + payload
 

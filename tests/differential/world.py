@@ -256,7 +256,7 @@ class World:
             case 1:
                 datagram = datagram[: dice.randrange(len(datagram) + 1)]
         source = dice.choice((ENDPOINTS[0], *ENDPOINTS))
-        self.operations.append(Underlay(source, datagram))
+        self.operations.append(Underlay(source, datagram, dice.choice((0, 0, 0, 1, 2, 3))))
 
     def _again(self) -> None:
         if self._sent:

@@ -47,8 +47,8 @@ def mutated(dice: random.Random, operation: Operation) -> Operation:
     match operation:
         case Tap(frame) if dice.randrange(3) == 0:
             return Tap(mutate(dice, frame))
-        case Underlay(source, data) if dice.randrange(6) == 0:
-            return Underlay(source, mutate(dice, data))
+        case Underlay(source, data, ecn) if dice.randrange(6) == 0:
+            return Underlay(source, mutate(dice, data), ecn)
     return operation
 
 

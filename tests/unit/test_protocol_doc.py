@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import re
 from enum import IntEnum
 from fractions import Fraction
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from omninervous.core.dataplane import Aead
+from omninervous.core.traffic_class import ECN, mark_packet
+from omninervous.errors import RemoteError
 from omninervous.wire import signalling
 from omninervous.wire.address import ENDPOINT4_SIZE, ENDPOINT6_SIZE, Endpoint, encode_endpoint
 from omninervous.wire.control import CONTROL_LAYOUTS, OUR_VERSIONS, VERSIONS_SIZE, CloseReason, ControlType
@@ -279,3 +282,18 @@ def test_links_inside_the_document_lead_somewhere() -> None:
     headlines = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     anchors = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headlines}
     assert [link for link in re.findall(r"\]\(#([^)]*)\)", TEXT) if link not in anchors] == []
+
+
+def test_ecn_comes_back_as_the_table_says() -> None:
+    names = ("Not-ECT", "ECT(1)", "ECT(0)", "CE")
+    rows = {row[0]: row[1:] for row in table(section("Traffic class"))}
+    for inner, outer in itertools.product(range(4), repeat=2):
+        packet = bytes([0x45, 0xB8 | inner]) + bytes(18)
+        try:
+            marked = mark_packet(packet, outer)
+            assert marked[1] & ~ECN == 0xB8
+            found = names[marked[1] & ECN]
+        except RemoteError as error:
+            found = "dropped"
+            assert error.reason == "ecn"
+        assert rows[names[inner]][outer] == found

@@ -119,7 +119,7 @@ impl Engine {
     /// Send a datagram outside of any session.
     pub fn send_datagram(&self, to: SocketAddr, data: &[u8]) {
         use omninervous_engine::outbound::Wire;
-        self.common.first().udp.bind(&self.common).send(to, data, data.len());
+        self.common.first().udp.bind(&self.common).send(to, data, data.len(), 0);
     }
 
     /// Seal a control payload on lane 0 of a session. An unknown session is ignored.

@@ -90,9 +90,10 @@ impl Thread<'_> {
 
     fn segments(&mut self, table: &Table, now: u64, buffer: usize, meta: &RecvMeta) {
         let stride = meta.stride.max(1);
+        let ecn = meta.ecn.map_or(0, |it| it as u8);
         for start in (0..meta.len).step_by(stride) {
             let end = (start + stride).min(meta.len);
-            let from = Arrived { source: meta.addr, buffer, start };
+            let from = Arrived { source: meta.addr, buffer, start, ecn };
             let data = &mut self.buffers[buffer][start..end];
             self.receiver.datagram(&self.common.shared, table, now, from, data, &mut self.ready);
         }

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use omninervous_engine::count::Drop;
 use omninervous_engine::outbound::Wire;
-use quinn_udp::{Transmit, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use rustix::io::Errno;
 
 use crate::Common;
@@ -15,6 +17,9 @@ use crate::Common;
 pub(crate) struct Socket {
     pub(crate) socket: UdpSocket,
     pub(crate) state: UdpSocketState,
+    ipv6: bool,
+    /// The kernel cuts several datagrams out of one send.
+    segments: AtomicBool,
 }
 
 /// The sockets of a queue, shared by its threads.
@@ -30,7 +35,11 @@ pub(crate) struct Bound<'a> {
 
 impl Udp {
     pub(crate) fn new(sockets: Vec<UdpSocket>) -> io::Result<Self> {
-        let open = |socket: UdpSocket| Ok(Socket { state: UdpSocketState::new((&socket).into())?, socket });
+        let open = |socket: UdpSocket| {
+            let state = UdpSocketState::new((&socket).into())?;
+            let segments = AtomicBool::new(state.max_gso_segments() > 1);
+            Ok(Socket { ipv6: socket.local_addr()?.is_ipv6(), socket, state, segments })
+        };
         Ok(Self { sockets: sockets.into_iter().map(open).collect::<io::Result<_>>()? })
     }
 
@@ -39,54 +48,52 @@ impl Udp {
     }
 
     fn sender(&self, to: SocketAddr) -> Option<&Socket> {
-        let same_family = |it: &&Socket| it.socket.local_addr().is_ok_and(|own| own.is_ipv6() == to.is_ipv6());
-        self.sockets.iter().find(same_family)
+        self.sockets.iter().find(|it| it.ipv6 == to.is_ipv6())
     }
 }
 
 impl Wire for Bound<'_> {
-    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize) {
+    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize, class: u8) {
         let Some(socket) = self.udp.sender(to) else { return self.common.shared.counters.drop(Drop::NoSocket) };
-        let per_call = segment * socket.state.max_gso_segments().max(1);
-        let mut rest = contents;
-        while !rest.is_empty() {
-            let (part, after) = rest.split_at(per_call.min(rest.len()));
-            rest = after;
-            if let Err(error) = transmit(socket, to, part, segment) {
-                self.failed(to, part, segment, &error, socket);
+        let transmit = |part: &[u8]| {
+            omninervous_sysio::send_segments(socket.socket.as_fd(), to, part, segment, class).map_err(|it| errno(&it))
+        };
+        let together = contents.len() > segment && socket.segments.load(Ordering::Relaxed);
+        if together {
+            match transmit(contents) {
+                Ok(()) => return,
+                Err(Errno::IO | Errno::INVAL) => (), // perhaps the kernel or the card cannot cut
+                Err(error) => return self.failed(to, segment, error),
             }
+        }
+        let mut sent = true;
+        for part in contents.chunks(segment) {
+            if let Err(error) = transmit(part) {
+                sent = false;
+                self.failed(to, part.len(), error);
+            }
+        }
+        if together && sent {
+            socket.segments.store(false, Ordering::Relaxed);
         }
     }
 }
 
 impl Bound<'_> {
-    fn failed(&self, to: SocketAddr, part: &[u8], segment: usize, error: &io::Error, socket: &Socket) {
+    fn failed(&self, to: SocketAddr, size: usize, error: Errno) {
         let counters = &self.common.shared.counters;
-        match Errno::from_io_error(error) {
-            Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => counters.drop(Drop::SendBuffer),
-            Some(Errno::MSGSIZE) => {
+        match error {
+            Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => counters.drop(Drop::SendBuffer),
+            Errno::MSGSIZE => {
                 // TCP repeats what is lost here; from now on the payloads go in fragments.
                 counters.drop(Drop::TooBig);
-                self.common.too_big.lock().unwrap_or_else(PoisonError::into_inner).push((to, segment));
+                self.common.too_big.lock().unwrap_or_else(PoisonError::into_inner).push((to, size));
             }
-            // The kernel or the card cannot segment: `max_gso_segments` is 1 from now on.
-            Some(Errno::IO | Errno::INVAL) if part.len() > segment => {
-                for one in part.chunks(segment) {
-                    if transmit(socket, to, one, segment).is_err() {
-                        counters.drop(Drop::UnderlayError);
-                    }
-                }
-            }
-            other => {
-                let errno = other.unwrap_or(Errno::IO);
-                self.common.failed(Drop::UnderlayError, to, errno.raw_os_error());
-            }
+            other => self.common.failed(Drop::UnderlayError, to, other.raw_os_error()),
         }
     }
 }
 
-fn transmit(socket: &Socket, to: SocketAddr, contents: &[u8], segment: usize) -> io::Result<()> {
-    let segment_size = (contents.len() > segment).then_some(segment);
-    let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
-    socket.state.try_send((&socket.socket).into(), &transmit)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -16,7 +16,7 @@ macro_rules! reasons {
 reasons! {
     AllowedIps "allowed_ips", ArpLocal "arp_local", BadFrame "bad_frame", BadLength "bad_length", BadPayload "bad_payload",
     BadTag "bad_tag", BadType "bad_type", BridgedSource "bridged_source", CounterLimit "counter_limit",
-    DestinationGuard "destination_guard", EventOverflow "event_overflow", Expired "expired", Fragment "fragment",
+    DestinationGuard "destination_guard", Ecn "ecn", EventOverflow "event_overflow", Expired "expired", Fragment "fragment",
     FragmentMemory "fragment_memory", FrameTooBig "frame_too_big", Lane "lane", NoEndpoint "no_endpoint",
     NoMembership "no_membership", NoPeers "no_peers", NoSession "no_session", NoSocket "no_socket", NotIp "not_ip",
     PayloadKind "payload_kind", Redirect "redirect", ReflectionBudget "reflection_budget", Relayed "relayed",

@@ -17,6 +17,7 @@ const MAX_ENTRIES: usize = 8;
 const PIECE_OVERHEAD: usize = 128;
 const POOL_LIMIT: usize = 4 << 20;
 const TIMEOUT_NS: u64 = 1_000_000_000;
+const CONGESTION: u8 = 0b11;
 
 /// A piece of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,7 @@ pub struct Reassembler {
     entries: VecDeque<Entry>,
     max_payload: usize,
     pool: Arc<Pool>,
+    ecn: u8,
 }
 
 struct Entry {
@@ -112,17 +114,26 @@ struct Entry {
     pieces: BTreeMap<usize, Vec<u8>>,
     held: usize,
     size: Option<usize>,
+    ecn: u8,
 }
 
 impl Reassembler {
     /// An empty one.
     #[must_use]
     pub fn new(max_payload: usize, pool: Arc<Pool>) -> Self {
-        Self { entries: VecDeque::new(), max_payload, pool }
+        Self { entries: VecDeque::new(), max_payload, pool, ecn: 0 }
     }
 
-    /// Take a fragment; the whole payload if it was the missing one. `now` in nanoseconds.
-    pub fn add(&mut self, now: u64, piece: &Fragment) -> Result<Option<Vec<u8>>, Refused> {
+    /// The ECN field of the payload that `add` gave last: congestion if a piece met some (RFC 3168, section 5.3), else the last
+    /// piece's.
+    #[must_use]
+    pub fn ecn(&self) -> u8 {
+        self.ecn
+    }
+
+    /// Take a fragment, and the ECN field of the datagram that brought it; the whole payload if it was the missing one. `now` in
+    /// nanoseconds.
+    pub fn add(&mut self, now: u64, piece: &Fragment, ecn: u8) -> Result<Option<Vec<u8>>, Refused> {
         self.expire(now);
         let at = self.entries.iter().position(|it| it.id == piece.id).unwrap_or_else(|| self.begin(now, piece.id));
         let entry = &self.entries[at];
@@ -138,8 +149,9 @@ impl Reassembler {
             self.pool.used.fetch_sub(cost, Ordering::Relaxed);
             return Err(Refused::Memory);
         }
-        let whole = self.entries[at].store(piece);
+        let whole = self.entries[at].store(piece, ecn);
         if whole.is_some() {
+            self.ecn = self.entries[at].ecn;
             self.forget(at);
         }
         Ok(whole)
@@ -158,7 +170,15 @@ impl Reassembler {
             self.forget(0);
             self.pool.evicted.fetch_add(1, Ordering::Relaxed);
         }
-        self.entries.push_back(Entry { id, deadline: now + TIMEOUT_NS, pieces: BTreeMap::new(), held: 0, size: None });
+        let ecn = 0;
+        self.entries.push_back(Entry {
+            id,
+            deadline: now + TIMEOUT_NS,
+            pieces: BTreeMap::new(),
+            held: 0,
+            size: None,
+            ecn,
+        });
         self.entries.len() - 1
     }
 
@@ -186,7 +206,10 @@ impl Entry {
             || self.pieces.iter().any(|(&at, data)| start < at + data.len() && (at < end || piece.last))
     }
 
-    fn store(&mut self, piece: &Fragment) -> Option<Vec<u8>> {
+    fn store(&mut self, piece: &Fragment, ecn: u8) -> Option<Vec<u8>> {
+        if self.ecn != CONGESTION {
+            self.ecn = ecn;
+        }
         self.pieces.insert(piece.offset, piece.data.to_vec());
         self.held += piece.data.len();
         if piece.last {
@@ -217,18 +240,21 @@ mod tests {
             numbered.sort_by_key(|(at, _)| order(*at));
             let mut it = reassembler();
             let mut whole = vec![];
-            for (_, piece) in &numbered {
+            let marked = seed as usize % (2 * count);
+            for (number, (_, piece)) in numbered.iter().enumerate() {
                 let mut wire = piece.header().to_vec();
                 wire.extend(piece.data);
                 prop_assert!(wire.len() <= limit);
                 let decoded = decode(&wire).expect("our own fragment");
                 prop_assert_eq!(&decoded, piece);
-                whole.extend(it.add(0, &decoded).expect("no contradiction"));
+                let ecn = if number == marked { CONGESTION } else { 2 };
+                whole.extend(it.add(0, &decoded, ecn).expect("no contradiction"));
                 if count > 1 && whole.is_empty() {
-                    prop_assert_eq!(it.add(0, &decoded), Ok(None));
+                    prop_assert_eq!(it.add(0, &decoded, 1), Ok(None));
                 }
             }
             prop_assert_eq!(whole, vec![payload]);
+            prop_assert_eq!(it.ecn(), if marked < count { CONGESTION } else { 2 });
             prop_assert_eq!(it.pool.used.load(Ordering::Relaxed), 0);
         }
 
@@ -237,7 +263,7 @@ mod tests {
             let mut it = reassembler();
             for bytes in &lists {
                 if let Some(piece) = decode(bytes) {
-                    let _ = it.add(0, &piece);
+                    let _ = it.add(0, &piece, 3);
                 }
             }
             it.expire(TIMEOUT_NS);

@@ -21,6 +21,7 @@ use crate::outbound::{ETHERNET, ETHERNET_PARTIAL, Shared};
 use crate::packet::parse;
 use crate::session::{HEADER, Refused, TAG};
 use crate::table::{Entry, Link, MAX_FRAME, Row, Table};
+use crate::traffic_class::{NotCapable, mark_frame, mark_packet};
 use crate::vnet::Vnet;
 
 const CONTROL: u8 = 0x04;
@@ -41,6 +42,8 @@ pub struct Arrived {
     pub buffer: usize,
     /// Where in it the datagram begins.
     pub start: usize,
+    /// The ECN field of its IP header.
+    pub ecn: u8,
 }
 
 impl Receiver {
@@ -90,18 +93,19 @@ impl Receiver {
             Err(refused) => return shared.counters.drop(reason_of(refused)),
         };
         note(shared, now, entry, row, from.source, data.len(), opened.highest);
-        let payload = &data[HEADER..HEADER + opened.len];
+        let size = data.len();
+        let payload = &mut data[HEADER..HEADER + opened.len];
         if payload.is_empty() {
             return;
         }
-        let context = Context { shared, table, now, entry, row, from, size: data.len(), lane: opened.lane };
+        let context = Context { shared, table, now, entry, row, from, size, lane: opened.lane };
         if let Err(reason) = self.receive(&context, payload, ready) {
             shared.counters.drop(reason);
         }
     }
 
     /// Act on an authenticated plaintext that is not empty.
-    fn receive(&mut self, context: &Context, payload: &[u8], ready: &mut Vec<Write>) -> Result<(), Drop> {
+    fn receive(&mut self, context: &Context, payload: &mut [u8], ready: &mut Vec<Write>) -> Result<(), Drop> {
         let Context { now, entry, row, from, .. } = *context;
         if payload[0] != CONTROL {
             entry.activity.rx_data_at.store(now, Ordering::Relaxed);
@@ -109,6 +113,7 @@ impl Receiver {
         match (payload[0], row.link) {
             (ETHERNET | ETHERNET_PARTIAL, Link::Ethernet) => {
                 check(row, &payload[1..])?;
+                mark_frame(&mut payload[1..], from.ecn)?;
                 let piece = Piece { buffer: from.buffer, start: from.start + HEADER + 1, len: payload.len() - 1 };
                 if !self.merger.push(piece, &payload[1..], payload[0] == ETHERNET_PARTIAL, ready) {
                     return Err(Drop::BadPayload);
@@ -117,12 +122,12 @@ impl Receiver {
                 Ok(())
             }
             (FRAGMENT, Link::Ethernet) => self.reassemble(context, payload, ready),
-            _ => self.receive_slow(context, payload, ready),
+            _ => self.receive_slow(context, payload, from.ecn, ready),
         }
     }
 
-    /// Everything that is rare: it may copy.
-    fn receive_slow(&mut self, context: &Context, payload: &[u8], ready: &mut Vec<Write>) -> Result<(), Drop> {
+    /// Everything that is rare: it may copy. `ecn`: of the datagram, or of those that brought the payload in pieces.
+    fn receive_slow(&mut self, context: &Context, payload: &[u8], ecn: u8, ready: &mut Vec<Write>) -> Result<(), Drop> {
         let Context { shared, now, entry, row, from, size, lane, .. } = *context;
         match (payload[0], row.link) {
             (CONTROL, Link::Ethernet | Link::Signalling) if lane == 0 => {
@@ -135,6 +140,7 @@ impl Receiver {
             (kind @ (ETHERNET | ETHERNET_PARTIAL), Link::Ethernet) => {
                 let mut frame = payload[1..].to_vec();
                 check(row, &frame)?;
+                mark_frame(&mut frame, ecn)?;
                 if kind == ETHERNET_PARTIAL {
                     let layout = parse(&frame).filter(|it| it.end == frame.len()).ok_or(Drop::BadPayload)?;
                     checksum::complete_transport(&mut frame, &layout);
@@ -155,21 +161,22 @@ impl Receiver {
         let piece = fragment::decode(piece).ok_or(Drop::BadPayload)?;
         // A reassembler is whole between two calls, so a poisoned lock is as good as any.
         let mut reassembler = context.row.peer.reassembler.lock().unwrap_or_else(PoisonError::into_inner);
-        let whole = reassembler.add(context.now, &piece).map_err(|it| match it {
+        let whole = reassembler.add(context.now, &piece, context.from.ecn).map_err(|it| match it {
             fragment::Refused::Fragment => Drop::Fragment,
             fragment::Refused::Memory => Drop::FragmentMemory,
         })?;
+        let ecn = reassembler.ecn();
         drop(reassembler);
         match whole {
             None => Ok(()),
             Some(whole) if whole[0] == FRAGMENT => Err(Drop::Fragment),
-            Some(whole) => self.receive_slow(context, &whole, ready),
+            Some(whole) => self.receive_slow(context, &whole, ecn, ready),
         }
     }
 
     /// A stock peer's packet, under a header that names its synthetic MAC. Padding is cut off.
     fn routed(&mut self, context: &Context, payload: &[u8], ready: &mut Vec<Write>) -> Result<(), Drop> {
-        let Context { table, row, now, .. } = *context;
+        let Context { table, row, now, from, .. } = *context;
         let packet = check_routed(payload).map_err(refusal)?;
         let own = table.routed(packet.source(payload)) == Some(&row.peer.id);
         let Some(mac) = row.mac.filter(|_| own) else { return Err(Drop::SourceGuard) };
@@ -177,7 +184,8 @@ impl Receiver {
             return Err(Drop::FrameTooBig);
         }
         let ethertype = if packet.ip == Ip::V4 { ip::IPV4 } else { ip::IPV6 };
-        let frame = [&table.own_mac()[..], &mac[..], &ethertype.to_be_bytes()[..], &payload[..packet.end]].concat();
+        let mut frame = [&table.own_mac()[..], &mac[..], &ethertype.to_be_bytes()[..], &payload[..packet.end]].concat();
+        mark_packet(&mut frame[ip::ETHERNET_HEADER..], from.ecn)?;
         self.deliver(frame, ready);
         row.peer.delivered_at.store(now, Ordering::Relaxed);
         Ok(())
@@ -235,6 +243,12 @@ fn reason_of(refused: Refused) -> Drop {
         Refused::CounterLimit => Drop::CounterLimit,
         Refused::Replay => Drop::Replay,
         Refused::BadTag => Drop::BadTag,
+    }
+}
+
+impl From<NotCapable> for Drop {
+    fn from(_: NotCapable) -> Self {
+        Self::Ecn
     }
 }
 

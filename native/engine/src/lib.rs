@@ -22,4 +22,5 @@ pub mod resolve;
 pub mod session;
 pub mod split;
 pub mod table;
+pub mod traffic_class;
 pub mod vnet;

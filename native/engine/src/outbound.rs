@@ -22,6 +22,7 @@ use crate::resolve::{Resolution, classify};
 use crate::session::{HEADER, Refused, TAG};
 use crate::split::{Plan, Split, complete, plan};
 use crate::table::{Entry, Link, MAX_FRAME, Row, Table};
+use crate::traffic_class;
 use crate::vnet::{Gso, Vnet};
 
 /// Payload kind: an Ethernet frame.
@@ -72,8 +73,9 @@ impl Shared {
 
 /// Where datagrams go.
 pub trait Wire {
-    /// Send `contents` to an address: datagrams of `segment` bytes each, the last one perhaps shorter.
-    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize);
+    /// Send `contents` to an address: datagrams of `segment` bytes each, the last one perhaps shorter, all with this traffic
+    /// class in their IP headers.
+    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize, class: u8);
 }
 
 /// Seals for one thread.
@@ -83,6 +85,7 @@ pub struct Sender {
     used: usize,
     to: Option<SocketAddr>,
     segment: usize,
+    class: u8,
     count: usize,
     closed: bool,
     scratch: Vec<u8>,
@@ -104,6 +107,7 @@ impl Sender {
             used: 0,
             to: None,
             segment: 0,
+            class: 0,
             count: 0,
             closed: false,
             scratch: vec![0; MAX_FRAME + PADDING],
@@ -171,14 +175,15 @@ impl Sender {
         if entry.expires_at < now {
             return shared.counters.drop(Drop::Expired);
         }
-        let outgoing = Outgoing { shared, now, entry, to, limited: endpoint == Some(to), lane: 0, data: false };
+        let outgoing =
+            Outgoing { shared, now, entry, to, limited: endpoint == Some(to), lane: 0, data: false, class: 0 };
         self.seal(&outgoing, payload.len(), |out| out.copy_from_slice(payload), wire);
     }
 
     /// Send what has gathered.
     pub fn flush(&mut self, wire: &mut dyn Wire) {
         if let Some(to) = self.to.take() {
-            wire.send(to, &self.batch[..self.used], self.segment);
+            wire.send(to, &self.batch[..self.used], self.segment, self.class);
         }
         (self.used, self.count, self.closed) = (0, 0, false);
     }
@@ -199,7 +204,8 @@ impl Sender {
             return shared.tell(|it| it.offer_waiting(now, row.peer.id, || finished(frame, plan)));
         };
         let lane = self.queue.lane(entry.tx_lanes.load(Ordering::Relaxed));
-        let outgoing = Outgoing { shared, now, entry, to, limited: true, lane, data: true };
+        let class = traffic_class::of_frame(frame);
+        let outgoing = Outgoing { shared, now, entry, to, limited: true, lane, data: true, class };
         match plan {
             Plan::Split(split) => self.segments(&outgoing, row, frame, split, wire),
             _ => self.whole(&outgoing, row, frame, *plan == Plan::Partial, wire),
@@ -282,12 +288,12 @@ impl Sender {
 
     /// Seal a plaintext of `len` bytes that `write` puts in place, or count why not.
     fn seal(&mut self, outgoing: &Outgoing, len: usize, write: impl FnOnce(&mut [u8]), wire: &mut dyn Wire) {
-        let Outgoing { shared, now, entry, to, lane, .. } = *outgoing;
+        let Outgoing { shared, now, entry, to, lane, class, .. } = *outgoing;
         let size = HEADER + len + TAG;
         if outgoing.limited && !spend(entry, size) {
             return shared.counters.drop(Drop::ReflectionBudget);
         }
-        let slot = self.slot(to, size, wire);
+        let slot = self.slot(to, size, class, wire);
         write(&mut slot[HEADER..HEADER + len]);
         let sealed = entry.session.reserve(lane, 1).and_then(|sequence| entry.session.seal(lane, sequence, slot));
         if let Err(refused) = sealed {
@@ -312,15 +318,16 @@ impl Sender {
     }
 
     /// Room for the next datagram in the batch, which goes first if the datagram does not fit in.
-    fn slot(&mut self, to: SocketAddr, size: usize, wire: &mut dyn Wire) -> &mut [u8] {
+    fn slot(&mut self, to: SocketAddr, size: usize, class: u8, wire: &mut dyn Wire) -> &mut [u8] {
         let fits = self.to == Some(to)
+            && self.class == class
             && !self.closed
             && size <= self.segment
             && self.count < MAX_BATCH_SEGMENTS
             && self.used + size <= MAX_BATCH_BYTES;
         if !fits {
             self.flush(wire);
-            (self.to, self.segment) = (Some(to), size);
+            (self.to, self.segment, self.class) = (Some(to), size, class);
         }
         self.closed = size < self.segment;
         self.count += 1;
@@ -350,6 +357,7 @@ struct Outgoing<'a> {
     limited: bool,
     lane: usize,
     data: bool,
+    class: u8,
 }
 
 fn spend(entry: &Entry, size: usize) -> bool {

@@ -23,7 +23,7 @@ const FRAMES_PER_KEY: u64 = 300;
 struct Record(Vec<(u32, u64)>);
 
 impl Wire for Record {
-    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize) {
+    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize, _: u8) {
         for datagram in contents.chunks(segment) {
             let index = u32::from_le_bytes(datagram[4..8].try_into().expect("four bytes"));
             self.0.push((index, u64::from_le_bytes(datagram[8..16].try_into().expect("eight bytes"))));

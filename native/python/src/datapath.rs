@@ -34,15 +34,15 @@ struct Ends {
 }
 
 #[derive(Default)]
-struct Sent(Vec<(SocketAddr, Vec<u8>)>);
+struct Sent(Vec<(SocketAddr, Vec<u8>, u8)>);
 
 impl Wire for Sent {
-    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize) {
-        self.0.extend(contents.chunks(segment).map(|it| (to, it.to_vec())));
+    fn send(&mut self, to: SocketAddr, contents: &[u8], segment: usize, class: u8) {
+        self.0.extend(contents.chunks(segment).map(|it| (to, it.to_vec(), class)));
     }
 }
 
-type Datagram<'py> = (Address, Bound<'py, PyBytes>);
+type Datagram<'py> = (Address, Bound<'py, PyBytes>, u8);
 type TapWrite<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
 type Output<'py> = (Vec<Datagram<'py>>, Vec<TapWrite<'py>>, Vec<Bound<'py, PyTuple>>);
 
@@ -70,11 +70,11 @@ impl NativeDatapath {
     }
 
     /// A datagram from anywhere. What can be merged is held back until `take`.
-    #[pyo3(name = "from_underlay")]
-    fn underlay(&self, now: f64, host: &str, port: u16, data: &[u8]) -> PyResult<()> {
+    #[pyo3(name = "from_underlay", signature = (now, host, port, data, ecn=0))]
+    fn underlay(&self, now: f64, host: &str, port: u16, data: &[u8], ecn: u8) -> PyResult<()> {
         let source = parse(&(host.to_owned(), port))?;
         let Ends { receiver, buffers, ready, .. } = &mut *self.ends();
-        let from = Arrived { source, buffer: buffers.len(), start: 0 };
+        let from = Arrived { source, buffer: buffers.len(), start: 0, ecn };
         let mut data = data.to_vec();
         receiver.datagram(&self.shared, &self.shared.read(), nanoseconds(now), from, &mut data, ready);
         buffers.push(data);
@@ -82,7 +82,7 @@ impl NativeDatapath {
     }
 
     fn send_datagram(&self, endpoint: Address, data: &[u8]) -> PyResult<()> {
-        self.ends().wire.send(parse(&endpoint)?, data, data.len());
+        self.ends().wire.send(parse(&endpoint)?, data, data.len(), 0);
         Ok(())
     }
 
@@ -125,12 +125,12 @@ impl NativeDatapath {
         }
     }
 
-    /// All output since the last call: datagrams with their addresses, frames with their virtio headers, events.
+    /// All output since the last call: datagrams with their addresses and traffic classes, frames with their virtio headers, events.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Output<'py>> {
         let bytes = |it: &[u8]| PyBytes::new(py, it);
         let Ends { receiver, wire, buffers, ready, .. } = &mut *self.ends();
         receiver.flush(ready);
-        let datagrams = wire.0.drain(..).map(|(to, data)| (address(to), bytes(&data))).collect();
+        let datagrams = wire.0.drain(..).map(|(to, data, class)| (address(to), bytes(&data), class)).collect();
         let mut writes = vec![];
         for write in ready.drain(..) {
             let mut frame = write.headers.clone();

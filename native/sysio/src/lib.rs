@@ -1,9 +1,11 @@
 //! System calls that no library wraps safely: the only crate of this workspace in which `unsafe` may stand.
 
 mod schedule;
+mod segments;
 mod steering;
 
 pub use schedule::short_slice;
+pub use segments::send_segments;
 pub use steering::{Steering, receive_by_lane};
 
 use std::io;

@@ -6,6 +6,7 @@ whole after `timeout` seconds is forgotten. Pieces never overlap: an overlap is 
 
 from __future__ import annotations
 
+from omninervous.core.traffic_class import CE
 from omninervous.errors import RemoteError
 from omninervous.wire.payload import FRAGMENT_HEADER_SIZE, MAX_PAYLOAD, Fragment
 
@@ -56,7 +57,7 @@ class ReassemblyPool:
 class Reassembler:
     """Puts one peer's fragments together: at most `max_entries` payloads at a time, the oldest goes first."""
 
-    __slots__ = ("_entries", "_max_entries", "_max_payload", "_pool", "_timeout")
+    __slots__ = ("_entries", "_max_entries", "_max_payload", "_pool", "_timeout", "ecn")
 
     def __init__(
         self,
@@ -71,6 +72,9 @@ class Reassembler:
         self._max_payload = max_payload
         self._pool = pool if pool is not None else ReassemblyPool()
         self._entries: dict[int, _Entry] = {}  # by fragment id, oldest first
+        self.ecn = 0
+        """ECN field of the payload that `add` gave last: congestion if a piece met some (RFC 3168, section 5.3), else
+        the last piece's."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -80,8 +84,9 @@ class Reassembler:
         """Boot-time second at which the oldest unfinished payload is forgotten; None if there is none."""
         return next(iter(self._entries.values())).deadline if self._entries else None
 
-    def add(self, now_boot: float, fragment: Fragment) -> bytes | None:
-        """Take a fragment; the whole payload if it was the missing one. A repeated fragment changes nothing.
+    def add(self, now_boot: float, fragment: Fragment, ecn: int = 0) -> bytes | None:
+        """Take a fragment, and the ECN field of the datagram that brought it; the whole payload if it was the missing
+        one. A repeated fragment changes nothing.
 
         RemoteError `fragment`: it contradicts an earlier one, or the payload is too large or too finely cut; that
         payload is forgotten. RemoteError `fragment_memory`: the shared memory is full; only this piece is lost.
@@ -100,8 +105,9 @@ class Reassembler:
         if self._pool.used + cost > self._pool.limit:
             raise RemoteError("fragment_memory")
         self._pool.used += cost
-        payload = entry.store(fragment)
+        payload = entry.store(fragment, ecn)
         if payload is not None:
+            self.ecn = entry.ecn
             self._forget(fragment.id)
         return payload
 
@@ -134,12 +140,13 @@ class Reassembler:
 class _Entry:
     """One unfinished payload."""
 
-    __slots__ = ("deadline", "held", "pieces", "size")
+    __slots__ = ("deadline", "ecn", "held", "pieces", "size")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.pieces: dict[int, bytes] = {}  # offset -> data; disjoint
         self.held = 0
+        self.ecn = 0
         self.size: int | None = None
         """Bytes of the whole payload, once the last fragment is here."""
 
@@ -157,8 +164,10 @@ class _Entry:
                 return "pieces overlap"
         return ""
 
-    def store(self, fragment: Fragment) -> bytes | None:
+    def store(self, fragment: Fragment, ecn: int) -> bytes | None:
         """Keep a fragment without complaint; the payload if nothing is missing."""
+        if self.ecn != CE:
+            self.ecn = ecn
         self.pieces[fragment.offset] = fragment.data
         self.held += len(fragment.data)
         if fragment.last:

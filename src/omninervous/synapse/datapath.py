@@ -38,6 +38,7 @@ from omninervous.core.fragments import split, split_again
 from omninervous.core.guard import check_routed_packet
 from omninervous.core.resolution import Resolution, classify_local
 from omninervous.core.routed import frame_to_plaintext, plaintext_to_frame
+from omninervous.core.traffic_class import frame_traffic_class, mark_frame, mark_packet
 from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.frame import ETHERNET_HEADER_SIZE, complete_checksum
@@ -71,8 +72,18 @@ class Packets(NamedTuple):
 
     datagrams: list[tuple[Endpoint, bytes]]
     frames: list[bytes]
-    plaintexts: dict[int, tuple[PeerEntry, bytes]]
+    plaintexts: dict[int, Origin]
     """By position in `datagrams`, for those that may be too large for their path: what `too_big` wants back."""
+    classes: dict[int, int]
+    """By position in `datagrams`: the traffic class of the outer IP header, where it is not 0."""
+
+
+class Origin(NamedTuple):
+    """Where a datagram came from."""
+
+    peer: PeerEntry
+    payload: bytes
+    traffic_class: int
 
 
 class Output(NamedTuple):
@@ -81,6 +92,8 @@ class Output(NamedTuple):
     datagrams: list[tuple[Endpoint, bytes]]
     frames: list[bytes]
     events: list[Event]
+    classes: dict[int, int]
+    """As `Packets.classes`."""
 
 
 class Datapath:
@@ -92,7 +105,8 @@ class Datapath:
         self._queue = EventQueue()
         self._drops: dict[str, int] = {}
         self._datagrams: list[tuple[Endpoint, bytes]] = []
-        self._plaintexts: dict[int, tuple[PeerEntry, bytes]] = {}
+        self._plaintexts: dict[int, Origin] = {}
+        self._classes: dict[int, int] = {}
         self._frames: list[bytes] = []
         self._reassembling: dict[PeerId, PeerEntry] = {}
         self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = self._refitted = 0
@@ -116,12 +130,12 @@ class Datapath:
     def take(self) -> Output:
         """All output since the last call."""
         packets = self.take_packets()
-        return Output(packets.datagrams, packets.frames, self.take_events())
+        return Output(packets.datagrams, packets.frames, self.take_events(), packets.classes)
 
     def take_packets(self) -> Packets:
         """Datagrams and frames only; events stay queued."""
-        packets = Packets(self._datagrams, self._frames, self._plaintexts)
-        self._datagrams, self._frames, self._plaintexts = [], [], {}
+        packets = Packets(self._datagrams, self._frames, self._plaintexts, self._classes)
+        self._datagrams, self._frames, self._plaintexts, self._classes = [], [], {}, {}
         return packets
 
     def take_events(self) -> list[Event]:
@@ -229,7 +243,7 @@ class Datapath:
         if entry is None or peer.endpoint is None or entry.session.expired(now):
             self._tell(self._queue.offer_waiting(now, peer.id, frame) if ask else "no_session")
         else:
-            self._send_payload(now, entry, peer.endpoint, payload)
+            self._send_payload(now, entry, peer.endpoint, payload, frame_traffic_class(frame))
 
     def _packet_for(self, peer: PeerEntry, frame: bytes) -> bytes:
         """The plaintext for a stock peer; empty if it may not have the frame."""
@@ -243,18 +257,28 @@ class Datapath:
             return b""
         return plaintext
 
-    def _send_payload(self, now: float, entry: SessionEntry, endpoint: Endpoint, payload: bytes) -> None:
+    def _send_payload(
+        self, now: float, entry: SessionEntry, endpoint: Endpoint, payload: bytes, traffic_class: int
+    ) -> None:
         """Seal a data payload on the session's lane, in fragments if it does not fit the path."""
         peer = entry.peer
         if len(payload) <= peer.room or peer.link is not Link.ETHERNET:
-            self._seal(now, entry, endpoint, payload, entry.tx_lane)
+            self._seal(now, entry, endpoint, payload, entry.tx_lane, traffic_class)
             return
         peer.fragment_id = (peer.fragment_id + 1) & 0xFFFFFFFF
         for piece in split(payload, peer.fragment_id, peer.room):
-            self._seal(now, entry, endpoint, piece, entry.tx_lane)
+            self._seal(now, entry, endpoint, piece, entry.tx_lane, traffic_class)
 
     def _seal(
-        self, now: float, entry: SessionEntry, endpoint: Endpoint, payload: bytes, lane: int, *, data: bool = True
+        self,
+        now: float,
+        entry: SessionEntry,
+        endpoint: Endpoint,
+        payload: bytes,
+        lane: int,
+        traffic_class: int = 0,
+        *,
+        data: bool = True,
     ) -> None:
         peer = entry.peer
         if peer.budget is not None and endpoint == peer.endpoint:
@@ -274,7 +298,9 @@ class Datapath:
                 self._queue.put(SessionExhausted(peer.id, entry.session.local_index))
         size = len(datagram)
         if size > ALWAYS_FITS and data:
-            self._plaintexts[len(self._datagrams)] = (peer, payload)
+            self._plaintexts[len(self._datagrams)] = Origin(peer, payload, traffic_class)
+        if traffic_class:
+            self._classes[len(self._datagrams)] = traffic_class
         self._datagrams.append((endpoint, datagram))
         entry.tx_at = now
         if data:
@@ -304,22 +330,22 @@ class Datapath:
 
     # ------------------------------------------------------------ what the driver learns by sending
 
-    def too_big(self, now: float, size: int, origin: tuple[PeerEntry, bytes] | None) -> None:
+    def too_big(self, now: float, size: int, origin: Origin | None) -> None:
         """The path refused a datagram of `size` bytes. Its payload goes again, in fragments that fit a smaller MTU."""
         if origin is None:
             self.drop("too_big")
             return
-        peer, payload = origin
+        peer, payload, traffic_class = origin
         entry, endpoint = peer.selected, peer.endpoint
         if peer.link is not Link.ETHERNET or entry is None or endpoint is None or not peer.shrink(size):
             self.drop("too_big")
             return
         self._refitted += 1
         if payload[0] != _KIND_FRAGMENT:
-            self._send_payload(now, entry, endpoint, payload)
+            self._send_payload(now, entry, endpoint, payload, traffic_class)
             return
         for piece in split_again(decode_fragment(payload), peer.room):
-            self._seal(now, entry, endpoint, piece, entry.tx_lane)
+            self._seal(now, entry, endpoint, piece, entry.tx_lane, traffic_class)
 
     def link_error(self, now: float, reason: str, endpoint: Endpoint, errno: int) -> None:
         """The system refused to carry something to or from `endpoint`: count it and tell the core."""
@@ -328,11 +354,11 @@ class Datapath:
 
     # ------------------------------------------------------------ underlay -> local stack
 
-    def from_underlay(self, now: float, source: Endpoint, data: bytes) -> None:
-        """A datagram from anywhere."""
+    def from_underlay(self, now: float, source: Endpoint, data: bytes, ecn: int = 0) -> None:
+        """A datagram from anywhere; `ecn`: that field of its IP header."""
         word = data[:4]
         if word == _TRANSPORT_WORD:
-            self._open(now, source, data)
+            self._open(now, source, data, ecn)
         elif word not in _SLOW_SIZES:
             self.drop("bad_type" if len(word) == 4 else "runt")
         elif len(data) != _SLOW_SIZES[word]:
@@ -340,7 +366,7 @@ class Datapath:
         else:
             self._tell(self._queue.put(DatagramReceived(source, data)))
 
-    def _open(self, now: float, source: Endpoint, data: bytes) -> None:
+    def _open(self, now: float, source: Endpoint, data: bytes, ecn: int) -> None:
         if len(data) < MIN_TRANSPORT_SIZE:
             self.drop("runt")
             return
@@ -367,13 +393,15 @@ class Datapath:
             self._queue.offer_source(now, peer.id, entry.session.local_index, source, size)
         if payload:
             try:
-                self._receive(now, entry, lane, payload, source, size)
+                self._receive(now, entry, lane, payload, source, size, ecn)
             except RemoteError as error:
                 self.drop(error.reason)
             except DecodeError:
                 self.drop("bad_payload")
 
-    def _receive(self, now: float, entry: SessionEntry, lane: int, payload: bytes, source: Endpoint, size: int) -> None:
+    def _receive(
+        self, now: float, entry: SessionEntry, lane: int, payload: bytes, source: Endpoint, size: int, ecn: int
+    ) -> None:
         """Act on an authenticated plaintext that is not empty."""
         peer = entry.peer
         link = peer.link
@@ -381,28 +409,29 @@ class Datapath:
         if kind != _KIND_CONTROL:
             entry.rx_data_at = now
         if kind == _KIND_FRAGMENT and link is Link.ETHERNET:
-            payload = self._reassemble(now, peer, payload)
+            payload = self._reassemble(now, peer, payload, ecn)
             if not payload:
                 return
+            ecn = peer.reassembler.ecn
             kind = payload[0]
         if kind == _KIND_ETHERNET and link is Link.ETHERNET:
-            self._deliver(now, peer, payload[KIND_SIZE:])
+            self._deliver(now, peer, payload[KIND_SIZE:], ecn)
         elif kind == _KIND_PARTIAL and link is Link.ETHERNET:
-            self._deliver(now, peer, payload[KIND_SIZE:], partial=True)
+            self._deliver(now, peer, payload[KIND_SIZE:], ecn, partial=True)
         elif kind == _KIND_CONTROL and link is not Link.IP and lane == LANE_BASE:
             event = ControlReceived(peer.id, entry.session.local_index, payload, source, size)
             self._tell(self._queue.put(event))
         elif is_raw_ip(kind) and link is Link.IP:
-            self._deliver_packet(now, peer, payload)
+            self._deliver_packet(now, peer, payload, ecn)
         else:
             raise RemoteError("relayed" if kind == PayloadKind.RELAYED else "payload_kind")
 
-    def _reassemble(self, now: float, peer: PeerEntry, piece: bytes) -> bytes:
+    def _reassemble(self, now: float, peer: PeerEntry, piece: bytes, ecn: int) -> bytes:
         """The whole payload if this piece was the last one missing, else nothing."""
         if peer.guard is None:
             raise RemoteError("no_membership")
         try:
-            whole = peer.reassembler.add(now, decode_fragment(piece))
+            whole = peer.reassembler.add(now, decode_fragment(piece), ecn)
         finally:
             if len(peer.reassembler):
                 self._reassembling[peer.id] = peer
@@ -412,23 +441,24 @@ class Datapath:
             raise RemoteError("fragment", "a fragment of a fragment")
         return whole or b""
 
-    def _deliver(self, now: float, peer: PeerEntry, frame: bytes, *, partial: bool = False) -> None:
+    def _deliver(self, now: float, peer: PeerEntry, frame: bytes, ecn: int, *, partial: bool = False) -> None:
         if peer.guard is None:
             raise RemoteError("no_membership")
         if len(frame) > MAX_FRAME:
             raise RemoteError("frame_too_big")
         peer.guard.check(frame)
+        frame = mark_frame(frame, ecn)
         self._frames.append(complete_checksum(frame) if partial else frame)
         peer.delivered_at = now
 
-    def _deliver_packet(self, now: float, peer: PeerEntry, payload: bytes) -> None:
+    def _deliver_packet(self, now: float, peer: PeerEntry, payload: bytes, ecn: int) -> None:
         """A stock peer's packet, under a header that names its synthetic MAC. Padding is cut off."""
         packet = check_routed_packet(payload)
         if peer.mac is None or self._table.allowed_ips.lookup(packet.source) != peer.id:
             raise RemoteError("source_guard", "source outside of the peer's allowed IPs")
         if packet.end > MAX_FRAME - ETHERNET_HEADER_SIZE:
             raise RemoteError("frame_too_big")
-        self._frames.append(plaintext_to_frame(payload, packet, self._own_mac, peer.mac))
+        self._frames.append(plaintext_to_frame(mark_packet(payload, ecn), packet, self._own_mac, peer.mac))
         peer.delivered_at = now
 
     def _tell(self, refusal: str) -> None:

@@ -20,6 +20,8 @@ import errno
 import os
 import selectors
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,7 @@ from functools import partial
 
 from omninervous.core.clock import Entropy
 from omninervous.core.dataplane import Command, Event, SessionActivity
+from omninervous.core.traffic_class import ECN
 from omninervous.errors import SystemFailure
 from omninervous.synapse.datapath import MAX_FRAME, Datapath, Packets
 from omninervous.synapse.wakeup import FairLock, Signal
@@ -46,6 +49,19 @@ TAP_ENDPOINT = Endpoint("0.0.0.0", 0)
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _FULL = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM)
 _MAPPED_PREFIX = "::ffff:"
+_INT = struct.Struct("=i")
+_ANCILLARY_SPACE = socket.CMSG_SPACE(_INT.size)
+_IP_RECVTOS = getattr(socket, "IP_RECVTOS", 13)
+_CLASS: dict[int, tuple[int, int]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_TOS),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+}
+"""Control message of a datagram's traffic class (ip(7), ipv6(7))."""
+_REPORT_CLASS: dict[int, tuple[int, int]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, _IP_RECVTOS),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS),
+}
+"""Option that asks for it with every datagram received."""
 
 _Drain = Callable[[float], None]
 """Takes what a descriptor has, at the instant given."""
@@ -89,6 +105,7 @@ class ReferenceEngine:
         self._watch(tap_fd, self._drain_tap)
         for each in sockets:
             each.setblocking(False)
+            each.setsockopt(*_REPORT_CLASS[each.family], 1)
             self._senders.setdefault(each.family, each)
             self._watch(each.fileno(), partial(self._drain_socket, each, each.fileno()))
         self._thread = threading.Thread(target=self._run, name="synapse-reference", daemon=True)
@@ -192,10 +209,10 @@ class ReferenceEngine:
             self._rest(now, tap, self._drain_tap)
 
     def _drain_socket(self, udp: socket.socket, descriptor: int, now: float) -> None:
-        receive, recvfrom = self._datapath.from_underlay, udp.recvfrom
+        receive = self._datapath.from_underlay
         for _ in range(BATCH):
             try:
-                data, address = recvfrom(DATAGRAM_LIMIT)
+                data, ancillary, _, address = udp.recvmsg(DATAGRAM_LIMIT, _ANCILLARY_SPACE)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -204,7 +221,9 @@ class ReferenceEngine:
                     self._rest(now, descriptor, partial(self._drain_socket, udp, descriptor))
                     return
                 continue  # an error that an earlier datagram caused (ICMP): reading it has cleared it
-            receive(now, _endpoint(address), data)
+            receive(
+                now, _endpoint(address), data, int.from_bytes(ancillary[0][2], sys.byteorder) & ECN if ancillary else 0
+            )
 
     def _watch(self, descriptor: int, drain: _Drain) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, drain)
@@ -253,7 +272,11 @@ class ReferenceEngine:
                 self._datapath.drop("no_socket")
                 continue
             try:
-                sender.sendto(data, endpoint)
+                if position in packets.classes:
+                    control = (*_CLASS[sender.family], _INT.pack(packets.classes[position]))
+                    sender.sendmsg([data], [control], 0, endpoint)
+                else:
+                    sender.sendto(data, endpoint)
             except OSError as error:
                 self._send_failed(now, packets, position, error.errno or errno.EIO)
 
