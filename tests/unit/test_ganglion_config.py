@@ -127,3 +127,22 @@ def test_what_the_operator_should_know_is_noted(tmp_path: Path) -> None:
     unused = check_edge_options(EdgeOptions(), {"OMNI_SECRET": SECRET})
     assert unused.secret is None and any("OMNI_SECRET" in note for note in unused.notes)
     assert all(SECRET not in note for note in unused.notes)
+
+
+def test_no_ebpf_is_ebpf_off() -> None:
+    given: tuple[dict[str, object], ...] = ({}, {"no_ebpf": True}, {"ebpf": "tc"}, {"ebpf": "off", "no_ebpf": True})
+    assert [check(**each).ebpf for each in given] == ["auto", "off", "tc", "off"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"ebpf": "uprobe"}, "--ebpf 'uprobe' is unknown: give one of auto, xdp, tc, off"),
+        ({"ebpf": "xdp", "no_ebpf": True}, "exclude each other"),
+        ({"ebpf": "auto", "no_ebpf": True}, "exclude each other"),
+        ({"ebpf": "tc", "engine": "reference"}, "needs the native engine"),
+    ],
+)
+def test_an_impossible_wish_for_ebpf_is_named(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        check(**given)

@@ -38,7 +38,7 @@ EXAMPLES = """Examples
 
 _EDGE_ONLY = (
     *("nucleus", "cluster", "secret", "secret_file", "vip", "peer", "endpoint", "psk_file"),
-    *("allowed_ips", "no_ebpf", "engine", "queues", "aead", "dev", "name", "mtu"),
+    *("allowed_ips", "ebpf", "no_ebpf", "engine", "queues", "aead", "dev", "name", "mtu"),
 )
 
 
@@ -77,7 +77,12 @@ _EDGE_ONLY = (
 @click.option("--mtu", metavar="BYTES", help="Its MTU, the same in a whole cluster. [default: 1380]")
 @click.option("--port", metavar="PORT", help=f"UDP port. [default: {DEFAULT_PORT}]")
 @click.option("--iface", metavar="NIC", help="Use this network card only. [default: what the routes say]")
-@click.option("--no-ebpf", is_flag=True, help="Stay in userspace.")
+@click.option(
+    "--ebpf",
+    metavar="HOW",
+    help="Where the kernel's lane receives: xdp, tc, off; auto is what suits the card. [default: auto]",
+)
+@click.option("--no-ebpf", is_flag=True, help="Stay in userspace: the same as --ebpf off.")
 @click.option("--engine", metavar="NAME", help="Data plane: auto, native or reference. [default: auto]")
 @click.option("--queues", metavar="N", help="Queues of the native engine for TCP streams, 1 to 6. [default: 1]")
 @click.option("--aead", metavar="NAME", help="Seal frames with: auto, aes or chacha. [default: auto, the faster one]")
@@ -95,7 +100,9 @@ _EDGE_ONLY = (
 @click.option_panel("A cluster", options=["--nucleus", "--cluster", "--secret", "--secret-file", "--name"])
 @click.option_panel("Peers without a Nucleus", options=["--peer", "--endpoint", "--psk-file", "--allowed-ips"])
 @click.option_panel("The overlay interface", options=["--vip", "--dev", "--mtu"])
-@click.option_panel("The network below", options=["--port", "--iface", "--no-ebpf", "--engine", "--queues", "--aead"])
+@click.option_panel(
+    "The network below", options=["--port", "--iface", "--ebpf", "--no-ebpf", "--engine", "--queues", "--aead"]
+)
 @click.option_panel("Operation", options=["--state-dir", "--verbose", "--log-format"])
 @click.pass_context
 def omni_daemon(ctx: click.Context, /, **values: object) -> int:
@@ -128,6 +135,7 @@ class Given(msgspec.Struct, frozen=True):
     mtu: str | None
     port: str | None
     iface: str | None
+    ebpf: str | None
     no_ebpf: bool
     engine: str | None
     queues: str | None
@@ -159,6 +167,7 @@ def _run_edge(ctx: click.Context, given: Given) -> int:
         vip=given.vip,
         peers=peers_in_order(ctx, of_peers),
         iface=given.iface,
+        ebpf=given.ebpf,
         no_ebpf=given.no_ebpf,
         engine=given.engine,
         queues=given.queues,

@@ -16,6 +16,7 @@ from omninervous.errors import UserError
 from omninervous.ganglion.engines import AEADS, ENGINES
 from omninervous.ganglion.options import (
     DEFAULT_PORT,
+    EBPF,
     HostPort,
     parse_allowed_ips,
     parse_device,
@@ -74,6 +75,7 @@ class EdgeOptions:
     vip: str | None = None
     peers: tuple[PeerOptions, ...] = ()
     iface: str | None = None
+    ebpf: str | None = None
     no_ebpf: bool = False
     engine: str | None = None
     queues: str | None = None
@@ -121,6 +123,8 @@ class EdgeConfig:
     queues: int = 1
     """Bulk queues of the native engine."""
     aead: str = "auto"
+    ebpf: str = "auto"
+    """How the reflex lane receives."""
     mtu: int = DEFAULT_MTU
     name: str = ""
     nuclei: tuple[NucleusPlace, ...] = ()
@@ -152,6 +156,7 @@ def check_edge_options(options: EdgeOptions, environ: Mapping[str, str] = os.env
         iface=None if options.iface is None else parse_device(options.iface, "--iface"),
         engine=engine,
         aead=aead,
+        ebpf=_check_ebpf(options, engine),
         queues=1 if options.queues is None else parse_queues(options.queues),
         mtu=DEFAULT_MTU if options.mtu is None else parse_mtu(options.mtu),
         name=_host_label() if options.name is None else parse_label(options.name),
@@ -162,6 +167,18 @@ def check_edge_options(options: EdgeOptions, environ: Mapping[str, str] = os.env
         peers=_check_peers(options.peers),
         notes=tuple(notes),
     )
+
+
+def _check_ebpf(options: EdgeOptions, engine: str) -> str:
+    """`auto`, or what was asked for."""
+    wanted = options.ebpf or ("off" if options.no_ebpf else "auto")
+    if wanted not in EBPF:
+        raise UserError(f"--ebpf {wanted!r} is unknown: give one of {', '.join(EBPF)}")
+    if options.no_ebpf and wanted != "off":
+        raise UserError(f"--no-ebpf and --ebpf {wanted} exclude each other: leave one out")
+    if engine == "reference" and wanted in ("xdp", "tc"):
+        raise UserError(f"--ebpf {wanted} needs the native engine: leave out --engine reference, or --ebpf")
+    return wanted
 
 
 def _check_nuclei(texts: tuple[str, ...]) -> tuple[NucleusPlace, ...]:

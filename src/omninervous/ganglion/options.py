@@ -15,6 +15,7 @@ from omninervous.wire.membership import NAME_MAX_SIZE
 
 __all__ = [
     "DEFAULT_PORT",
+    "EBPF",
     "HostPort",
     "parse_allowed_ips",
     "parse_device",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 DEFAULT_PORT = 51820
+EBPF = ("auto", "xdp", "tc", "off")
+"""What `--ebpf` may say: how the kernel's lane receives, or that there is none."""
 MTU_MIN = 1280
 """Below it Linux takes IPv6 off an interface (RFC 8200 section 5), and with it the ULA."""
 MTU_MAX = 9216
