@@ -11,6 +11,7 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/
 
 # Debian package by a command that it brings.
 declare -A PACKAGES=(
+    [bpftool]=bpftool
     [cc]="gcc libc6-dev"
     [conntrack]=conntrack
     [ethtool]=ethtool
@@ -20,6 +21,7 @@ declare -A PACKAGES=(
     [nft]=nftables
     [ping]=iputils-ping
     [ps]=procps
+    [sockperf]=sockperf
     [tcpdump]=tcpdump
     [wg]=wireguard-tools
 )

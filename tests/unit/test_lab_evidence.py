@@ -13,6 +13,7 @@ from omninervous.lab.evidence import (
     parse_iperf3,
     parse_link_counters,
     parse_ping,
+    parse_sockperf,
 )
 
 # conntrack v1.4.7 -L -p udp
@@ -106,3 +107,10 @@ def test_interface_counters_are_both_ways_together() -> None:
     count = parse_link_counters(LINK)
     assert count == TrafficCount(57581, 1599355817)
     assert count - TrafficCount(57580, 1599355810) + TrafficCount(1, 1) == TrafficCount(2, 8)
+
+
+def test_sockperf_percentiles_are_read() -> None:
+    text = "sockperf: ---> percentile 99.900 = 1455.840\nsockperf: ---> percentile 50.000 =    6.606\n"
+    assert parse_sockperf(text) == {99.9: 1455.84, 50.0: 6.606}
+    with pytest.raises(SystemFailure, match="no latencies"):
+        parse_sockperf("sockperf: ERROR: _seqN > m_maxSequenceNo\n")

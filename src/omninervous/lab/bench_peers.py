@@ -20,7 +20,7 @@ from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
 __all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
 
 BASELINE = "wireguard-go"
-DEFAULT_PEERS = ("raw", "omninervous", "omninervous-chacha", BASELINE)
+DEFAULT_PEERS = ("raw", "omninervous", "omninervous-userspace", "omninervous-chacha", BASELINE)
 _PORT = 51820
 _OURS_JUMBO, _WIREGUARD_JUMBO = 8900, 8920
 """MTU of the tunnel on an underlay of 9000; both leave room for the outer headers over IPv6."""
@@ -39,10 +39,10 @@ def _raw(lab: Lab, mtu: int, _engine: str) -> Track:
     return Track(lab, a.namespace, b.namespace, b.address)
 
 
-def _omninervous(aead: str, lab: Lab, mtu: int, engine: str) -> Track:
-    a, b = _hosts(lab, f"omni-{aead}", mtu)
+def _omninervous(name: str, options: tuple[str, ...], lab: Lab, mtu: int, engine: str) -> Track:
+    a, b = _hosts(lab, name, mtu)
     inner = ("--mtu", str(_OURS_JUMBO)) if mtu == JUMBO else ()
-    ends = start_pair(lab, (a, b), "--engine", engine, "--aead", aead, *inner)
+    ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner)
     return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends))
 
 
@@ -160,8 +160,10 @@ def _nebula(lab: Lab, mtu: int, _engine: str) -> Track:
 
 PEERS: dict[str, Contestant] = {
     "raw": _raw,
-    "omninervous": partial(_omninervous, "auto"),
-    "omninervous-chacha": partial(_omninervous, "chacha"),
+    "omninervous": partial(_omninervous, "omni", ()),
+    "omninervous-xdp": partial(_omninervous, "omni-xdp", ("--ebpf", "xdp")),
+    "omninervous-userspace": partial(_omninervous, "omni-user", ("--ebpf", "off")),
+    "omninervous-chacha": partial(_omninervous, "omni-chacha", ("--ebpf", "off", "--aead", "chacha")),
     BASELINE: _wireguard_go,
     "fastd": _fastd,
     "nebula": _nebula,

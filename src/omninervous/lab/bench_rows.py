@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from omninervous.errors import SystemFailure
-from omninervous.lab.evidence import parse_iperf3, parse_ping
+from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
 
@@ -21,6 +21,9 @@ __all__ = ["DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Track"
 PLAIN, JUMBO = 1500, 9000
 """MTU of the underlay."""
 _FLOOD_LIMIT = 5000
+_FLOODS = {"ping_flood": 56, "ping_flood_512": 512, "ping_flood_1372": 1372}
+"""Payload bytes; the largest makes two frames of ours, whose MTU is 1380."""
+_SOCKPERF_PORT = 11111
 _INTERVAL = 0.002
 """Seconds between two pings."""
 _WARM_UP = 0.5
@@ -98,10 +101,15 @@ def _iperf3_report(track: Track, seconds: int, log: str, *arguments: str) -> str
 
 def _udp(name: str, size: int) -> Callable[[Track, int, str], Mapping[str, float]]:
     def measure(track: Track, seconds: int, log: str) -> Mapping[str, float]:
-        """The sender sends as fast as it can; thousands a second that arrived."""
+        """The sender sends as fast as it can; thousands a second that arrived, and what each of them cost."""
+        before = _busy_seconds()
         report = json.loads(_iperf3_report(track, seconds, log, "-u", "-b", "0", "-l", str(size)))
-        total = report["end"]["sum"]
-        return {name: (total["packets"] - total["lost_packets"]) / total["seconds"] / 1e3}
+        used, total = _busy_seconds() - before, report["end"]["sum"]
+        arrived = total["packets"] - total["lost_packets"]
+        found = {name: arrived / total["seconds"] / 1e3}
+        if name == "udp64" and arrived:
+            found["cpu_per_packet"] = used * 1e6 / arrived
+        return found
 
     return measure
 
@@ -109,22 +117,46 @@ def _udp(name: str, size: int) -> Callable[[Track, int, str], Mapping[str, float
 # ---------------------------------------------------------------- latency
 
 
-def _flood(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
-    return {"ping_flood": _ping(track, seconds, "-f", "-c", str(_FLOOD_LIMIT))}
+def _flood(name: str, size: int) -> Callable[[Track, int, str], Mapping[str, float]]:
+    def measure(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
+        """Average round trip in microseconds."""
+        argv = ("ping", "-q", "-f", "-s", str(size), "-c", str(_FLOOD_LIMIT), "-w", str(seconds), str(track.target))
+        done = track.source.run(*argv, check=False, seconds=seconds + 10.0)
+        result = parse_ping(done.stdout)
+        if not result.received:
+            raise SystemFailure(f"all {result.sent} pings were lost")
+        return {name: result.average * 1000}
+
+    return measure
 
 
 def _slow(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
-    return {"ping_2ms": _ping(track, seconds, "-i", str(_INTERVAL), "-c", str(int(seconds / _INTERVAL)))}
+    times = _round_trips(track, seconds)
+    return {"ping_2ms_p50": _percentile(times, 50), "ping_2ms_p99": _percentile(times, 99)}
 
 
-def _ping(track: Track, seconds: int, *arguments: str) -> float:
-    """Average round trip in microseconds."""
-    argv = ("ping", "-q", "-w", str(seconds), *arguments, str(track.target))
-    done = track.source.run(*argv, check=False, seconds=seconds + 10.0)
-    result = parse_ping(done.stdout)
-    if not result.received:
-        raise SystemFailure(f"all {result.sent} pings were lost")
-    return result.average * 1000
+def _round_trips(track: Track, seconds: int) -> list[float]:
+    """Of pings every 2 ms, in microseconds, ordered."""
+    pings = ("ping", "-n", "-i", str(_INTERVAL), "-c", str(int(seconds / _INTERVAL)), "-w", str(seconds))
+    done = track.source.run(*pings, str(track.target), check=False, seconds=seconds + 10.0)
+    times = sorted(float(each) * 1000 for each in re.findall(r" time=([\d.]+) ms", done.stdout))
+    if not times:
+        raise SystemFailure("all pings were lost")
+    return times
+
+
+def _udp_latency(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+    """Half a round trip of 64 bytes between two processes, in microseconds."""
+    where = ("-i", str(track.target), "-p", str(_SOCKPERF_PORT))
+    server = track.lab.start(track.sink, f"sockperf-{log}", ["sockperf", "server", *where])
+    server.wait_for_output("Warmup stage", 5.0)
+    try:
+        argv = ("sockperf", "ping-pong", *where, "-m", "64", "-t", str(seconds))
+        done = track.source.run(*argv, check=False, seconds=seconds + 15.0)
+    finally:
+        server.stop()
+    found = parse_sockperf(done.stdout)
+    return {"udp_p50": found[50.0], "udp_p99": found[99.0], "udp_p999": found[99.9]}
 
 
 def _loaded(track: Track, seconds: int, log: str) -> Mapping[str, float]:
@@ -137,14 +169,10 @@ def _loaded(track: Track, seconds: int, log: str) -> Mapping[str, float]:
     )
     try:
         stream.wait_for_output("sec", 10.0)  # the first interval is over
-        pings = ("ping", "-n", "-i", str(_INTERVAL), "-c", str(int(seconds / _INTERVAL)), "-w", str(seconds))
-        done = track.source.run(*pings, str(track.target), check=False, seconds=seconds + 10.0)
+        times = _round_trips(track, seconds)
     finally:
         stream.stop()
         server.stop()
-    times = sorted(float(each) * 1000 for each in re.findall(r" time=([\d.]+) ms", done.stdout))
-    if not times:
-        raise SystemFailure("all pings were lost")
     return {"loaded_p50": _percentile(times, 50), "loaded_p99": _percentile(times, 99)}
 
 
@@ -179,6 +207,12 @@ def _cpu_seconds(track: Track) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _busy_seconds() -> float:
+    """What all processors together did since they were started, whoever it was for: processes, kernel, interrupts."""
+    fields = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # proc(5): idle, iowait
+
+
 _TCP1 = Row("tcp1", "TCP, 1 stream", "Gbit/s", True)
 DISCIPLINES = (
     Discipline("memory", (Row("memory", "resident memory", "MiB", False),), _memory),
@@ -186,10 +220,36 @@ DISCIPLINES = (
     Discipline("tcp4", (Row("tcp4", "TCP, 4 streams", "Gbit/s", True),), _tcp("tcp4", 4)),
     Discipline("tcp8", (Row("tcp8", "TCP, 8 streams", "Gbit/s", True),), _tcp("tcp8", 8)),
     Discipline("tcp_both", (Row("tcp_both", "TCP, both ways", "Gbit/s", True),), _tcp("tcp_both", 1, "--bidir")),
-    Discipline("udp64", (Row("udp64", "UDP 64 B delivered", "kpps", True),), _udp("udp64", 64)),
+    Discipline(
+        "udp64",
+        (
+            Row("udp64", "UDP 64 B delivered", "kpps", True),
+            Row("cpu_per_packet", "whole machine per UDP packet of 64 B", "us", False),
+        ),
+        _udp("udp64", 64),
+    ),
     Discipline("udp1300", (Row("udp1300", "UDP 1,300 B delivered", "kpps", True),), _udp("udp1300", 1300)),
-    Discipline("ping_flood", (Row("ping_flood", "ping -f, average", "us", False),), _flood),
-    Discipline("ping_2ms", (Row("ping_2ms", "ping -i 2 ms, average", "us", False),), _slow),
+    *(
+        Discipline(name, (Row(name, f"ping -f, {size:,} B, average", "us", False),), _flood(name, size))
+        for name, size in _FLOODS.items()
+    ),
+    Discipline(
+        "ping_2ms",
+        (
+            Row("ping_2ms_p50", "ping -i 2 ms, p50", "us", False),
+            Row("ping_2ms_p99", "ping -i 2 ms, p99", "us", False),
+        ),
+        _slow,
+    ),
+    Discipline(
+        "udp_latency",
+        (
+            Row("udp_p50", "UDP 64 B, half a round trip, p50", "us", False),
+            Row("udp_p99", "UDP 64 B, half a round trip, p99", "us", False),
+            Row("udp_p999", "UDP 64 B, half a round trip, p99.9", "us", False),
+        ),
+        _udp_latency,
+    ),
     Discipline(
         "loaded",
         (

@@ -18,6 +18,7 @@ __all__ = [
     "parse_iperf3",
     "parse_link_counters",
     "parse_ping",
+    "parse_sockperf",
 ]
 
 
@@ -135,6 +136,14 @@ def parse_iperf3(text: str) -> StreamResult:
     return StreamResult(
         float(end["sum_received"]["bits_per_second"]), int(end["sum_sent"].get("retransmits", 0)), 0.0, 0.0
     )
+
+
+def parse_sockperf(text: str) -> dict[float, float]:
+    """Percentile -> microseconds, as sockperf's ping-pong ends with."""
+    found = re.findall(r"percentile ([\d.]+) = +([\d.]+)", text)
+    if not found:
+        raise SystemFailure(f"sockperf gave no latencies: {text.strip()[-300:] or '(no output)'}")
+    return {float(percent): float(time) for percent, time in found}
 
 
 def parse_link_counters(text: str) -> TrafficCount:

@@ -22,6 +22,7 @@ _PACKAGES = {
     "nft": "nftables",
     "nsenter": "util-linux",
     "ping": "iputils-ping",
+    "sockperf": "sockperf",
     "ss": "iproute2",
     "sysctl": "procps",
     "tcpdump": "tcpdump",
