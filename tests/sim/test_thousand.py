@@ -95,6 +95,7 @@ def check_calls(crowd: Crowd, calls: list[tuple[Edge, Edge]]) -> None:
     assert not waiting, f"{[(a.name, b.name) for a, b in waiting]} {crowd.world.context()}"
 
 
+@pytest.mark.timeout(900)
 def test_a_thousand_edges_find_their_places_and_one_another(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Four neighbours on each side instead of 32: the same code, an eighth of the bytes. `make soak` runs all of them.
     monkeypatch.setattr(ring, "FLOOD_SIDE", 4)
