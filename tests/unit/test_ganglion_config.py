@@ -20,7 +20,7 @@ SECRET = "a secret of sixteen or more"
 
 
 def check(**options: object) -> EdgeConfig:
-    return check_edge_options(EdgeOptions(**options), {})  # type: ignore[arg-type]
+    return check_edge_options(EdgeOptions(**options))  # type: ignore[arg-type]
 
 
 def test_nothing_given_is_an_edge_with_defaults() -> None:
@@ -76,6 +76,9 @@ def test_a_pinned_nucleus_key_is_decoded() -> None:
         ({"aead": "rot13"}, "--aead 'rot13' is unknown: give one of auto, aes, chacha"),
         ({"queues": "0"}, "--queues '0' is out of range: give 1 to 6"),
         ({"queues": "7"}, "--queues"),
+        ({"max_sessions_per_ip": "0"}, "--max-sessions-per-ip '0' is out of range: give 1 to 10000"),
+        ({"metrics": "9751"}, "--metrics 9751: the port is missing"),
+        ({"metrics": "localhost:9751"}, "--metrics localhost:9751: 'localhost' is no address"),
         ({"state_dir": ""}, "--state-dir"),
         ({"peers": (PeerOptions("abc"),)}, "--peer"),
         ({"peers": (PeerOptions(KEY), PeerOptions(KEY))}, "given twice"),
@@ -96,17 +99,16 @@ def test_a_mistyped_key_is_called_mistyped() -> None:
         check(peers=(PeerOptions(typo),))
 
 
-def test_the_secret_comes_from_option_file_or_environment_in_this_order(tmp_path: Path) -> None:
+def test_the_secret_comes_from_its_option_or_its_file(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(f"{SECRET} from the file\n")
     file.chmod(0o600)
-    environ = {"OMNI_SECRET": f"{SECRET} from the environment"}
-    given = check_edge_options(EdgeOptions(cluster="c", secret=SECRET), environ)
-    from_file = check_edge_options(EdgeOptions(cluster="c", secret_file=str(file)), environ)
-    from_environment = check_edge_options(EdgeOptions(cluster="c"), environ)
+    given = check(cluster="c", secret=SECRET)
+    from_file = check(cluster="c", secret_file=str(file))
+    from_environment = check(cluster="c", secret=SECRET, secret_origin="OMNI_SECRET")
     assert given.secret == SECRET and any("--secret-file" in note for note in given.notes)
     assert from_file.secret == f"{SECRET} from the file" and from_file.notes == ()
-    assert from_environment.secret == environ["OMNI_SECRET"] and from_environment.notes == ()
+    assert from_environment.secret == SECRET and from_environment.notes == ()
 
 
 def test_a_short_secret_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_a_short_secret_is_refused_wherever_it_comes_from(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="--secret-file: .*16"):
         check(cluster="c", secret_file=str(file))
     with pytest.raises(UserError, match="OMNI_SECRET: .*16"):
-        check_edge_options(EdgeOptions(cluster="c"), {"OMNI_SECRET": "short"})
+        check(cluster="c", secret="short", secret_origin="OMNI_SECRET")
 
 
 def test_what_the_operator_should_know_is_noted(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_what_the_operator_should_know_is_noted(tmp_path: Path) -> None:
     file.chmod(0o644)
     assert any("chmod 600" in note for note in check(cluster="c", secret_file=str(file)).notes)
     assert any("no secret" in note for note in check(cluster="c").notes)
-    unused = check_edge_options(EdgeOptions(), {"OMNI_SECRET": SECRET})
+    unused = check(secret=SECRET, secret_origin="OMNI_SECRET")
     assert unused.secret is None and any("OMNI_SECRET" in note for note in unused.notes)
     assert all(SECRET not in note for note in unused.notes)
 

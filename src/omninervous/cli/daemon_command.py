@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-import msgspec
 import rich_click as click
+from click.core import ParameterSource
 
 import omninervous
+from omninervous.cli.layers import Layers, gather
 from omninervous.cli.peer_options import PeerCommand, peers_in_order
+from omninervous.cli.settings import PANELS, PEER_SETTINGS, SETTINGS, Kind, Setting, Value
 from omninervous.core.identity import Identity
 from omninervous.errors import UserError
-from omninervous.ganglion.config import EdgeOptions, check_edge_options
-from omninervous.ganglion.options import DEFAULT_PORT, parse_device, parse_port
+from omninervous.ganglion.config import EdgeConfig, PeerOptions, check_edge_options
+from omninervous.ganglion.options import parse_device, parse_listen, parse_port, parse_sessions
 from omninervous.hostos import logs
-from omninervous.hostos.state import StateDir, state_path
+from omninervous.hostos.reload import Reloaded, Reread
+from omninervous.hostos.state import CONFIG_VARIABLE, StateDir, state_path
 from omninervous.wire.keytext import encode_key
 
-__all__ = ["omni_daemon"]
+__all__ = ["edge_config", "omni_daemon"]
+
+C = TypeVar("C")
 
 EXAMPLES = """Examples
 
@@ -34,12 +41,34 @@ EXAMPLES = """Examples
     omni-daemon --peer <PUBKEY_B> --endpoint <IP_B>:51820
   Choose the network card, stay in userspace:
     omni-daemon --iface eth0 --port 51820 --no-ebpf
+  Everything from a file (omni config example prints one):
+    omni-daemon --config /etc/omninervous/config.toml
 """
 
-_EDGE_ONLY = (
-    *("nucleus", "cluster", "secret", "secret_file", "vip", "peer", "endpoint", "psk_file"),
-    *("allowed_ips", "ebpf", "no_ebpf", "engine", "queues", "aead", "dev", "name", "mtu"),
-)
+
+def _with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Every setting as an option, in the order of the list."""
+    panels: dict[str, list[str]] = {panel: [] for panel in PANELS}
+    panels[PANELS[0]] = ["--init", "--help", "--version"]
+    panels[PANELS[-1]] = ["--config"]
+    for each in (*SETTINGS, *PEER_SETTINGS):
+        panels[each.panel].append(each.flag)
+    for panel in reversed(panels):
+        command = click.option_panel(panel, options=panels[panel])(command)
+    for each in reversed((*SETTINGS, *PEER_SETTINGS)):
+        command = _option(each)(command)
+    return command
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    names = [setting.flag, *(["-v"] if setting.option == "verbose" else [])]
+    default = "" if setting.default in (None, False) else f" [default: {setting.default}]"
+    text = setting.help + default
+    if setting.kind is Kind.SWITCH:
+        return click.option(*names, is_flag=True, default=None, help=text)
+    kind = click.Choice(setting.choices) if setting.choices else None
+    many = setting.kind is Kind.LIST or setting in PEER_SETTINGS
+    return click.option(*names, type=kind, multiple=many, metavar=setting.metavar or None, help=text)
 
 
 @click.command(
@@ -48,152 +77,104 @@ _EDGE_ONLY = (
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
 @click.option("--init", is_flag=True, help="Make this machine's identity if there is none, print it, and end.")
-@click.option("--mode", type=click.Choice(["edge", "nucleus"]), default="edge", show_default=True, help="What to run.")
-@click.option("--name", metavar="LABEL", help="What the cluster calls this machine. [default: the host name]")
 @click.option(
-    "--nucleus",
-    multiple=True,
-    metavar="HOST[:PORT][#KEY]",
-    help="Rendezvous server; more than one may be given. Its key is remembered on first use, or given here.",
+    "--config",
+    metavar="FILE",
+    help=f"Read settings from this file; flags and OMNI_* variables beat it. [default: {CONFIG_VARIABLE}, else "
+    "/etc/omninervous/config.toml for root, if it is there]",
 )
-@click.option("--cluster", metavar="NAME", help="The cluster to join.")
-@click.option("--secret", metavar="TEXT", help="The cluster's secret, at least 16 characters. Prefer --secret-file.")
-@click.option("--secret-file", metavar="FILE", help="File that holds the secret. Else OMNI_SECRET is used, if set.")
-@click.option("--peer", multiple=True, metavar="KEY", help="A machine to meet without a Nucleus; can be repeated.")
-@click.option(
-    "--endpoint", multiple=True, metavar="HOST:PORT", help="Where the --peer before it is. Without: it calls us."
-)
-@click.option(
-    "--psk-file", multiple=True, metavar="FILE", help="Pre-shared key of the --peer before it, as `wg genpsk` makes it."
-)
-@click.option(
-    "--allowed-ips",
-    multiple=True,
-    metavar="NET[,NET]",
-    help="Addresses of the --peer before it, if that is a stock WireGuard peer (a base64 key).",
-)
-@click.option("--vip", metavar="ADDR[/LEN]", help="Virtual address, by default /13. [default: from the identity]")
-@click.option("--dev", metavar="NAME", help="Name of the overlay interface. [default: omni0]")
-@click.option("--mtu", metavar="BYTES", help="Its MTU, the same in a whole cluster. [default: 1380]")
-@click.option("--port", metavar="PORT", help=f"UDP port. [default: {DEFAULT_PORT}]")
-@click.option("--iface", metavar="NIC", help="Use this network card only. [default: what the routes say]")
-@click.option(
-    "--ebpf",
-    metavar="HOW",
-    help="Where the kernel's lane receives: xdp, tc, off; auto is what suits the card. [default: auto]",
-)
-@click.option("--no-ebpf", is_flag=True, help="Stay in userspace: the same as --ebpf off.")
-@click.option("--engine", metavar="NAME", help="Data plane: auto, native or reference. [default: auto]")
-@click.option("--queues", metavar="N", help="Queues of the native engine for TCP streams, 1 to 6. [default: 1]")
-@click.option("--aead", metavar="NAME", help="Seal frames with: auto, aes or chacha. [default: auto, the faster one]")
-@click.option("--state-dir", metavar="DIR", help="Identity and memory. [default: /var/lib/omninervous for root]")
-@click.option("--verbose", "-v", is_flag=True, help="Log more; tracebacks of internal errors.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "human", "json"]),
-    default="auto",
-    show_default=True,
-    help="auto: for people on a terminal, JSON lines otherwise.",
-)
+@_with_settings
 @click.version_option(omninervous.__version__, "--version", message="omni-daemon %(version)s")
-@click.option_panel("What to run", options=["--init", "--mode", "--help", "--version"])
-@click.option_panel("A cluster", options=["--nucleus", "--cluster", "--secret", "--secret-file", "--name"])
-@click.option_panel("Peers without a Nucleus", options=["--peer", "--endpoint", "--psk-file", "--allowed-ips"])
-@click.option_panel("The overlay interface", options=["--vip", "--dev", "--mtu"])
-@click.option_panel(
-    "The network below", options=["--port", "--iface", "--ebpf", "--no-ebpf", "--engine", "--queues", "--aead"]
-)
-@click.option_panel("Operation", options=["--state-dir", "--verbose", "--log-format"])
 @click.pass_context
-def omni_daemon(ctx: click.Context, /, **values: object) -> int:
+def omni_daemon(ctx: click.Context, /, init: bool, config: str | None, **values: Any) -> int:  # noqa: ANN401
     """One encrypted Ethernet segment for all your machines, wherever they are.
 
     Runs an edge (the default): the interface omni0 appears, and the others of the cluster are on it.
     """
-    given = msgspec.convert(values, Given)
-    if given.init:
-        return _init(given)
-    return _run_nucleus(given) if given.mode == "nucleus" else _run_edge(ctx, given)
+    given = CommandLine(_flags(ctx, values), peers_in_order(ctx, values), config)
+    layers = given.layers()
+    if init:
+        return _init(layers)
+    return _run_nucleus(given, layers) if layers.value("mode") == "nucleus" else _run_edge(given, layers)
 
 
-class Given(msgspec.Struct, frozen=True):
-    """The options as click gives them."""
-
-    init: bool
-    mode: Literal["edge", "nucleus"]
-    name: str | None
-    nucleus: tuple[str, ...]
-    cluster: str | None
-    secret: str | None
-    secret_file: str | None
-    peer: tuple[str, ...]
-    endpoint: tuple[str, ...]
-    psk_file: tuple[str, ...]
-    allowed_ips: tuple[str, ...]
-    vip: str | None
-    dev: str | None
-    mtu: str | None
-    port: str | None
-    iface: str | None
-    ebpf: str | None
-    no_ebpf: bool
-    engine: str | None
-    queues: str | None
-    aead: str | None
-    state_dir: str | None
-    verbose: bool
-    log_format: logs.LogFormat
+def _flags(ctx: click.Context, values: Mapping[str, Any]) -> dict[str, Value]:
+    given = (each for each in SETTINGS if ctx.get_parameter_source(each.option) is ParameterSource.COMMANDLINE)
+    return {each.option: values[each.option] for each in given}
 
 
-def _init(given: Given) -> int:
-    identity = Identity.from_seed(StateDir(state_path(given.state_dir)).create_seed())
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What was given, from which everything is read again at a reload."""
+
+    flags: Mapping[str, Value]
+    peers: tuple[PeerOptions, ...]
+    config: str | None
+
+    def layers(self) -> Layers:
+        """All layers as they are now."""
+        return gather(self.flags, self.peers, self.config)
+
+
+def _init(layers: Layers) -> int:
+    identity = Identity.from_seed(StateDir(state_path(layers.text("state_dir"))).create_seed())
     click.echo(f"Your Public Identity: {encode_key(identity.public)}")
     return 0
 
 
-def _run_edge(ctx: click.Context, given: Given) -> int:
-    of_peers = {
-        "peer": given.peer,
-        "endpoint": given.endpoint,
-        "psk_file": given.psk_file,
-        "allowed_ips": given.allowed_ips,
-    }
-    options = EdgeOptions(
-        port=given.port,
-        nuclei=given.nucleus,
-        cluster=given.cluster,
-        secret=given.secret,
-        secret_file=given.secret_file,
-        vip=given.vip,
-        peers=peers_in_order(ctx, of_peers),
-        iface=given.iface,
-        ebpf=given.ebpf,
-        no_ebpf=given.no_ebpf,
-        engine=given.engine,
-        queues=given.queues,
-        aead=given.aead,
-        dev=given.dev,
-        state_dir=given.state_dir,
-        name=given.name,
-        mtu=given.mtu,
-    )
-    config = check_edge_options(options)
-    logs.configure(given.log_format, verbose=given.verbose)
+def edge_config(layers: Layers) -> EdgeConfig:
+    """The checked configuration of an edge. UserError names what does not fit."""
+    config = check_edge_options(layers.edge_options())
+    return replace(config, notes=(*layers.notes, *config.notes))
+
+
+def _run_edge(given: CommandLine, layers: Layers) -> int:
+    config = edge_config(layers)
+    logs.configure(config.log_format, verbose=config.verbose)
 
     from omninervous.ganglion.daemon import run_edge
 
-    return run_edge(config)
+    return run_edge(config, _rereader(given, layers, edge_config))
 
 
-def _run_nucleus(given: Given) -> int:
-    for name in _EDGE_ONLY:
-        if getattr(given, name) not in (None, (), False):
-            raise UserError(f"--{name.replace('_', '-')} is for edges: leave it out with --mode nucleus")
-    port = DEFAULT_PORT if given.port is None else parse_port(given.port)
-    iface = None if given.iface is None else parse_device(given.iface, "--iface")
-    state_dir = state_path(given.state_dir)
-    logs.configure(given.log_format, verbose=given.verbose)
+def _run_nucleus(given: CommandLine, layers: Layers) -> int:
+    for each in (*SETTINGS, *PEER_SETTINGS):
+        if each.edge_only and (each.option in given.flags or (each.option == "peer" and given.peers)):
+            raise UserError(f"{each.flag} is for edges: leave it out with --mode nucleus")
 
+    from omninervous.core.nucleus_handshakes import HandshakeLimits
+    from omninervous.core.rendezvous import RendezvousConfig
     from omninervous.nucleus.server import NucleusConfig, run_nucleus
 
-    return run_nucleus(NucleusConfig(state_dir=state_dir, port=port, iface=iface))
+    def config_of(layers: Layers) -> NucleusConfig:
+        port, iface, metrics = layers.text("port"), layers.text("iface"), layers.text("metrics")
+        return NucleusConfig(
+            state_dir=state_path(layers.text("state_dir")),
+            port=layers.value("port") if port is None else parse_port(port),
+            iface=None if iface is None else parse_device(iface, "--iface"),
+            limits=RendezvousConfig(HandshakeLimits(per_source=parse_sessions(layers.text("max_sessions_per_ip")))),
+            metrics=None if metrics is None else parse_listen(metrics),
+            log_format=layers.value("log_format"),
+            verbose=layers.value("verbose"),
+        )
+
+    config = config_of(layers)
+    logs.configure(config.log_format, verbose=config.verbose)
+    return run_nucleus(config, _rereader(given, layers, config_of))
+
+
+def _rereader(given: CommandLine, started: Layers, config_of: Callable[[Layers], C]) -> Reread[C]:
+    """Reads everything again; tells what changed since the last time, and what of it needs a new start."""
+    last = started
+
+    def reread() -> Reloaded[C]:
+        nonlocal last
+        layers = given.layers()
+        config = config_of(layers)
+        live = {each.option for each in SETTINGS if each.live}
+        applied = tuple(name for name in layers.changed(last) if name in live)
+        restart = tuple(name for name in layers.changed(started) if name not in live)
+        last = layers
+        return Reloaded(config, applied, restart)
+
+    return reread

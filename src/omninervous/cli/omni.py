@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import rich_click as click
 
 import omninervous
+from omninervous.cli import config as config_commands
+from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.cli.run import run as run_command
-from omninervous.hostos.state import state_path
 
 __all__ = ["main", "omni"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_STATE_DIR = "omninervous.state-dir"
 
 
 def main() -> None:
@@ -26,38 +20,19 @@ def main() -> None:
     sys.exit(run_command(omni, "omni"))
 
 
-def state_dir_option(function: F) -> F:
-    """`--state-dir`, before or behind the command."""
-    return click.option(
-        "--state-dir",
-        metavar="DIR",
-        expose_value=False,
-        callback=_remember,
-        help="The daemon's directory. [default: /var/lib/omninervous for root]",
-    )(function)
-
-
-def _remember(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta[_STATE_DIR] = value
-
-
-def chosen_state_dir(ctx: click.Context) -> Path:
-    """The state directory that is meant."""
-    return state_path(ctx.meta.get(_STATE_DIR))
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-
-
 @click.group(context_settings={"help_option_names": ["--help", "-h"]})
 @state_dir_option
 @click.option("--verbose", "-v", is_flag=True, expose_value=False, help="Tracebacks of internal errors.")
 @click.version_option(omninervous.__version__, "--version", message="omni %(version)s")
 @click.command_panel("This machine", commands=["status", "peers", "fdb", "identity"])
+@click.command_panel("Configuration", commands=["config", "reload"])
 @click.command_panel("Trials", commands=["autotest", "bench", "lab"])
 def omni() -> None:
     """Look at the OmniNervous daemon of this machine, test and measure."""
+
+
+omni.add_command(config_commands.config)
+omni.add_command(config_commands.reload)
 
 
 # ---------------------------------------------------------------- this machine
@@ -100,7 +75,7 @@ def identity(ctx: click.Context, as_json: bool) -> None:
 
     described = describe_identity(chosen_state_dir(ctx))
     if as_json:
-        _print_json(described)
+        print_json(described)
     else:
         from omninervous.cli import tables
 
@@ -114,15 +89,11 @@ def _show(ctx: click.Context, what: str, as_json: bool, command: str) -> None:
     if what == "fdb":
         answer = {"fdb": answer.get("fdb", [])}
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     from omninervous.cli import tables
 
     tables.SHOW[what](answer)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value, indent=2))
 
 
 # ---------------------------------------------------------------- trials
@@ -147,7 +118,7 @@ def autotest(as_json: bool, keep: bool, seconds: int, break_row: str | None, log
     options = AutotestOptions(json=as_json, keep=keep, seconds=seconds, break_row=break_row, logs=logs, engine=engine)
     report = run(options)
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         Console().print(report_table(report))
     if report.logs is not None:
@@ -176,7 +147,7 @@ def bench(as_json: bool, rows: str, peers: str, rounds: int, seconds: int, engin
 
     report = run(BenchOptions(_names(rows), rounds, _names(peers), seconds, engine))
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         Console().print(bench_table(report))
     return 0 if report.ok else 1
@@ -221,7 +192,7 @@ def nat(as_json: bool, sites: str, seconds: int, full: bool, engine: str) -> int
 
     report = run(NatLabOptions(_names(sites), float(seconds), engine), full, ConsoleProgress())
     if as_json:
-        _print_json(report.to_json())
+        print_json(report.to_json())
     else:
         Console().print(nat_table(report))
     return 0 if report.ok else 1

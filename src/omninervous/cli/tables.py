@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["SHOW", "duration", "quantity", "show_identity"]
+__all__ = ["SHOW", "duration", "quantity", "show_identity", "show_settings"]
 
 _GOOD, _BAD, _DIM = "green", "bold red", "dim"
 _STATES = {"up": _GOOD, "connecting": "yellow", "down": _BAD, "idle": _DIM}
@@ -141,6 +141,19 @@ def show_identity(described: Mapping[str, Any]) -> None:
             ("kept in", described["state_dir"]),
         )
     )
+
+
+def show_settings(rows: list[dict[str, Any]], peers: list[dict[str, Any]], peers_origin: str) -> None:
+    """`omni config show`."""
+    table = _table("setting", "value", "from")
+    for row in rows:
+        value = row["value"]
+        text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
+        _add(table, row["key"], text, row["origin"])
+    for peer in peers:
+        text = "  ".join(f"{key} {', '.join(it) if isinstance(it, tuple) else it}" for key, it in peer.items())
+        _add(table, "[[peer]]", text, peers_origin)
+    _console().print(table)
 
 
 SHOW: Mapping[str, Callable[[Mapping[str, Any]], None]] = {

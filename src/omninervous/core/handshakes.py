@@ -89,6 +89,11 @@ class Handshakes:
         self._new_sessions = RateLimiter(config.sessions_per_ip, config.sessions_per_ip)
         self._cookie_sessions = RateLimiter(config.sessions_per_ip, config.sessions_per_ip)
 
+    def limit_sessions(self, per_ip: int) -> None:
+        """From now on so many new sessions of one address and second."""
+        self._new_sessions.set_rate(per_ip)
+        self._cookie_sessions.set_rate(per_ip)
+
     # ------------------------------------------------------------ initiator
 
     def begin(self, now: Now, peer: PeerId, psk: bytes, endpoints: Sequence[Endpoint]) -> None:

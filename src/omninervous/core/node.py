@@ -96,6 +96,10 @@ class Node:
                 self._fabric.settle(now)
         raise AssertionError(f"a timer is armed for the past: {due}")
 
+    def limit_sessions(self, per_ip: int) -> None:
+        """From now on so many new sessions of one address and second are answered."""
+        self._fabric.handshakes.limit_sessions(per_ip)
+
     def set_candidates(self, now: Now, endpoints: Sequence[Endpoint]) -> None:
         """Our own addresses on the underlay, for others to try, best first."""
         self._fabric.set_candidates(now, tuple(endpoints))

@@ -77,6 +77,10 @@ class Handshakes:
         self._rekeys = RateLimiter(limits.rekeys, limits.rekeys)
         self._total = RateLimiter(limits.total, limits.total, capacity=1)
 
+    def limit_sessions(self, per_source: int) -> None:
+        """From now on so many new sessions of one address and second."""
+        self._per_source.set_rate(per_source)
+
     def answer(self, now_boot: float, source: Endpoint, data: bytes) -> bytes | None:
         """The datagram that answers an initiation, None for silence. RemoteError (silence, too) with the reason."""
         if len(data) != INITIATION_SIZE or not mac1_valid(self._keys.public, data):

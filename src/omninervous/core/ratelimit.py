@@ -37,6 +37,11 @@ class RateLimiter:
         self._capacity = capacity
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # key -> (tokens, when), oldest first
 
+    def set_rate(self, rate: float) -> None:
+        """From now on `rate` per second and key, and bursts of as many."""
+        assert rate > 0
+        self._rate, self._burst = rate, float(max(1.0, rate))
+
     def __len__(self) -> int:
         return len(self._buckets)
 

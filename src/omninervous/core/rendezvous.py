@@ -128,6 +128,10 @@ class Rendezvous:
         self._outbox: list[tuple[Endpoint, bytes]] = []
         self._counters: dict[str, int] = {}
 
+    def limit_sessions(self, per_source: int) -> None:
+        """From now on so many new sessions of one address and second."""
+        self._handshakes.limit_sessions(per_source)
+
     # ------------------------------------------------------------ in
 
     def handle_datagram(self, now: Now, source: Endpoint, data: bytes) -> None:

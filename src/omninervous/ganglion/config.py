@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -16,26 +14,32 @@ from omninervous.errors import UserError
 from omninervous.ganglion.engines import AEADS, ENGINES
 from omninervous.ganglion.options import (
     DEFAULT_PORT,
+    DEFAULT_SESSIONS_PER_IP,
     EBPF,
     HostPort,
     parse_allowed_ips,
     parse_device,
     parse_endpoint,
     parse_label,
+    parse_listen,
     parse_mtu,
     parse_nucleus,
     parse_port,
     parse_queues,
+    parse_sessions,
     read_psk_file,
     read_secret_file,
 )
+from omninervous.hostos.logs import LogFormat
 from omninervous.hostos.state import state_path
+from omninervous.wire.address import Endpoint
 from omninervous.wire.keytext import decode_key
 from omninervous.wire.membership import VipClaim
 
 __all__ = [
     "DEFAULT_DEVICE",
     "DEFAULT_MTU",
+    "DEFAULT_SESSIONS_PER_IP",
     "SECRET_VARIABLE",
     "EdgeConfig",
     "EdgeOptions",
@@ -71,6 +75,8 @@ class EdgeOptions:
     nuclei: tuple[str, ...] = ()
     cluster: str | None = None
     secret: str | None = field(default=None, repr=False)
+    secret_origin: str = "--secret"
+    """Who said it: `--secret`, SECRET_VARIABLE, or a file and its line."""
     secret_file: str | None = None
     vip: str | None = None
     peers: tuple[PeerOptions, ...] = ()
@@ -84,6 +90,10 @@ class EdgeOptions:
     state_dir: str | None = None
     name: str | None = None
     mtu: str | None = None
+    max_sessions_per_ip: str | None = None
+    metrics: str | None = None
+    log_format: LogFormat = "auto"
+    verbose: bool = False
 
 
 # ---------------------------------------------------------------- checked values
@@ -132,11 +142,17 @@ class EdgeConfig:
     secret: str | None = field(default=None, repr=False)
     claim: VipClaim | None = None
     peers: tuple[PeerPlace, ...] = ()
+    sessions_per_ip: int = DEFAULT_SESSIONS_PER_IP
+    """New sessions of one address and second that are answered."""
+    metrics: Endpoint | None = None
+    """Where metrics are served; None: nowhere."""
+    log_format: LogFormat = "auto"
+    verbose: bool = False
     notes: tuple[str, ...] = ()
     """Sentences for the log: nothing is wrong, but the operator should know."""
 
 
-def check_edge_options(options: EdgeOptions, environ: Mapping[str, str] = os.environ) -> EdgeConfig:
+def check_edge_options(options: EdgeOptions) -> EdgeConfig:
     """Check every option; UserError names the first bad one. Reads the files named, changes nothing."""
     notes: list[str] = []
     cluster = None if options.cluster is None else check_cluster_name(options.cluster)
@@ -162,9 +178,13 @@ def check_edge_options(options: EdgeOptions, environ: Mapping[str, str] = os.env
         name=_host_label() if options.name is None else parse_label(options.name),
         nuclei=nuclei,
         cluster=cluster,
-        secret=_check_secret(options, cluster, environ, notes),
+        secret=_check_secret(options, cluster, notes),
         claim=None if options.vip is None else parse_vip(options.vip),
         peers=_check_peers(options.peers),
+        sessions_per_ip=parse_sessions(options.max_sessions_per_ip),
+        metrics=None if options.metrics is None else parse_listen(options.metrics),
+        log_format=options.log_format,
+        verbose=options.verbose,
         notes=tuple(notes),
     )
 
@@ -194,24 +214,21 @@ def _check_nuclei(texts: tuple[str, ...]) -> tuple[NucleusPlace, ...]:
     return tuple(nuclei)
 
 
-def _check_secret(
-    options: EdgeOptions, cluster: str | None, environ: Mapping[str, str], notes: list[str]
-) -> str | None:
-    """The secret by --secret, --secret-file or the environment, in this order; None: an open cluster, or none."""
+def _check_secret(options: EdgeOptions, cluster: str | None, notes: list[str]) -> str | None:
+    """The secret, or what is in the secret file; None: an open cluster, or none."""
     if options.secret is not None and options.secret_file is not None:
         raise UserError("--secret and --secret-file exclude each other: keep --secret-file")
     if options.secret is not None:
-        option, secret = "--secret", options.secret
-        notes.append("--secret is to be seen in the shell's history and, for a moment, in ps: prefer --secret-file")
+        option, secret = options.secret_origin, options.secret
+        if option == "--secret":
+            notes.append("--secret is to be seen in the shell's history and, for a moment, in ps: prefer --secret-file")
+        if option == SECRET_VARIABLE and cluster is None:
+            notes.append(f"{SECRET_VARIABLE} is set but not used: there is no --cluster")
+            return None
     elif options.secret_file is not None:
         option, secret = "--secret-file", read_secret_file(options.secret_file)
         if Path(options.secret_file).stat().st_mode & 0o077:
             notes.append(f"--secret-file {options.secret_file} can be read by others: chmod 600 it")
-    elif SECRET_VARIABLE in environ:
-        if cluster is None:
-            notes.append(f"{SECRET_VARIABLE} is set but not used: there is no --cluster")
-            return None
-        option, secret = SECRET_VARIABLE, environ[SECRET_VARIABLE]
     else:
         if cluster is not None:
             notes.append(

@@ -41,8 +41,9 @@ from omninervous.ganglion.persist import Memory, Remembered
 from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
 from omninervous.ganglion.tap import Tap
-from omninervous.hostos import clock
+from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpQueues, bind_udp_queues
 from omninervous.synapse.port import Synapse
@@ -62,7 +63,7 @@ LAST_WORDS = 0.05
 """Seconds that the engine gets to send what says goodbye."""
 
 
-def run_edge(config: EdgeConfig) -> int:
+def run_edge(config: EdgeConfig, reread: Reread[EdgeConfig] | None = None) -> int:
     """Run an edge until it is told to stop; the exit status. UserError and SystemFailure leave nothing behind."""
     state = StateDir(config.state_dir)
     _check_identity(config, state)
@@ -89,7 +90,7 @@ def run_edge(config: EdgeConfig) -> int:
         notes = (*config.notes, *_overlaps(config, present), *missing(config), sockets.buffer_note)
         for sentence in filter(None, notes):
             log.warning("note", text=sentence)
-        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine)
+        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine, reread)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run())
 
@@ -123,6 +124,7 @@ class EdgeDaemon:
         overlay: Overlay,
         choice: EngineChoice,
         engine: Synapse,
+        reread: Reread[EdgeConfig] | None,
     ) -> None:
         self._config = config
         self._identity = identity
@@ -136,6 +138,7 @@ class EdgeDaemon:
         self._worker = ThreadPoolExecutor(1, "ganglion")
         self._names = Names(config, ipv6=sockets.v6 is not None, resolved=self._resolved)
         self._reactions = Reactions(memory, overlay, self._in_worker)
+        self._reloader = Reloader(reread, self._apply)
         self._candidates: tuple[Endpoint, ...] | None = None
         self._suspend = clock.SuspendDetector()
         self._timer: asyncio.TimerHandle | None = None
@@ -152,6 +155,7 @@ class EdgeDaemon:
             await control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(signal.SIGHUP, self._reloader.signalled)
             monitor.start()
             await self._begin(loop)
             await self._stop.wait()
@@ -302,12 +306,19 @@ class EdgeDaemon:
 
     # ------------------------------------------------------------ control socket
 
+    def _apply(self, config: EdgeConfig) -> None:
+        """What of a new configuration needs no new start."""
+        logs.configure(config.log_format, verbose=config.verbose)
+        self._node.limit_sessions(config.sessions_per_ip)
+
     def _buffer_problems(self) -> tuple[Problem, ...]:
         """A short receive buffer shows as loss that nothing else explains."""
         note = self._sockets.buffer_note
         return (Problem("small_udp_buffers", note),) if note else ()
 
     async def _answer(self, command: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if command == "reload":
+            return self._reloader.reload()
         now = clock.now()
         snapshot = self._node.snapshot(now)
         if command == "peers":
@@ -371,6 +382,7 @@ def _node_config(
         ),
         name=config.name,
         mtu=config.mtu,
+        sessions_per_ip=config.sessions_per_ip,
         timestamp_mark=remembered.timestamp_mark,
         serial_mark=remembered.serial_mark,
         members=remembered.members,

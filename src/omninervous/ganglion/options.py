@@ -15,16 +15,23 @@ from omninervous.wire.membership import NAME_MAX_SIZE
 
 __all__ = [
     "DEFAULT_PORT",
+    "DEFAULT_SESSIONS_PER_IP",
     "EBPF",
+    "MAX_QUEUES",
+    "MAX_SESSIONS_PER_IP",
+    "MTU_MAX",
+    "MTU_MIN",
     "HostPort",
     "parse_allowed_ips",
     "parse_device",
     "parse_endpoint",
     "parse_label",
+    "parse_listen",
     "parse_mtu",
     "parse_nucleus",
     "parse_port",
     "parse_queues",
+    "parse_sessions",
     "read_psk_file",
     "read_secret_file",
 ]
@@ -37,6 +44,8 @@ MTU_MIN = 1280
 MTU_MAX = 9216
 MAX_QUEUES = 6
 """As many bulk lanes as there are (docs/PROTOCOL.md, lanes)."""
+DEFAULT_SESSIONS_PER_IP = 10
+MAX_SESSIONS_PER_IP = 10_000
 _DEVICE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 """IFNAMSIZ allows 15 bytes; fewer characters than the kernel takes, so that every tool copes with the name."""
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
@@ -85,6 +94,18 @@ def parse_nucleus(text: str) -> tuple[HostPort, str | None]:
     if mark and not key:
         raise UserError(f"--nucleus {text}: no key follows the #; give HOST[:PORT][#KEY]")
     return _parse_host_port(place, "--nucleus", DEFAULT_PORT), key or None
+
+
+def parse_listen(text: str) -> Endpoint:
+    """`ADDR:PORT` or `[ADDR6]:PORT` to listen at; also an unspecified address, for all."""
+    host, port = _split_host_port(text, "--metrics")
+    if port is None:
+        raise UserError(f"--metrics {text}: the port is missing, write for example 127.0.0.1:9751")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise UserError(f"--metrics {text}: {host!r} is no address, write for example 127.0.0.1:9751") from None
+    return Endpoint(str(address), parse_port(port, f"--metrics {text}: port"))
 
 
 def _parse_host_port(text: str, option: str, default_port: int | None) -> HostPort:
@@ -173,6 +194,15 @@ def parse_queues(text: str) -> int:
     """Bulk queues of the native engine."""
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_QUEUES):
         raise UserError(f"--queues {text!r} is out of range: give 1 to {MAX_QUEUES}")
+    return int(text)
+
+
+def parse_sessions(text: str | None) -> int:
+    """New sessions of one address and second."""
+    if text is None:
+        return DEFAULT_SESSIONS_PER_IP
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_SESSIONS_PER_IP):
+        raise UserError(f"--max-sessions-per-ip {text!r} is out of range: give 1 to {MAX_SESSIONS_PER_IP}")
     return int(text)
 
 

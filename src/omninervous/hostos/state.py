@@ -24,7 +24,19 @@ from typing import Any
 
 from omninervous.errors import SystemFailure, UserError
 
-__all__ = ["IDENTITY_FILE", "SEED_SIZE", "StateDir", "StateLock", "default_state_dir", "state_path"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "IDENTITY_FILE",
+    "SEED_SIZE",
+    "StateDir",
+    "StateLock",
+    "default_config_path",
+    "default_state_dir",
+    "state_path",
+]
+
+CONFIG_VARIABLE = "OMNI_CONFIG"
+"""Names the configuration file, where no --config does."""
 
 SEED_SIZE = 32
 IDENTITY_FILE = "identity.key"
@@ -39,6 +51,14 @@ def default_state_dir() -> Path:
         return Path("/var/lib/omninervous")
     base = os.environ.get("XDG_STATE_HOME") or ""
     return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "omninervous"
+
+
+def default_config_path() -> Path:
+    """/etc/omninervous/config.toml for root, else below XDG_CONFIG_HOME (~/.config)."""
+    if os.geteuid() == 0:
+        return Path("/etc/omninervous/config.toml")
+    base = os.environ.get("XDG_CONFIG_HOME") or ""
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "omninervous" / "config.toml"
 
 
 def state_path(text: str | None) -> Path:

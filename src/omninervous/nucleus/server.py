@@ -26,8 +26,9 @@ import omninervous
 from omninervous.core.identity import Identity
 from omninervous.core.rendezvous import Rendezvous, RendezvousConfig
 from omninervous.errors import SystemFailure, UserError
-from omninervous.hostos import clock
+from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpSockets, bind_udp
 from omninervous.wire.address import Endpoint
@@ -60,9 +61,17 @@ class NucleusConfig:
     iface: str | None = None
     """Listen on this interface only."""
     limits: RendezvousConfig = field(default_factory=RendezvousConfig)
+    metrics: Endpoint | None = None
+    """Where metrics are served; None: nowhere."""
+    log_format: logs.LogFormat = "auto"
+    verbose: bool = False
 
 
-def run_nucleus(config: NucleusConfig, ready: Callable[[int], None] | None = None) -> int:
+def run_nucleus(
+    config: NucleusConfig,
+    reread: Reread[NucleusConfig] | None = None,
+    ready: Callable[[int], None] | None = None,
+) -> int:
     """Run a Nucleus until SIGTERM or SIGINT; the exit status. UserError and SystemFailure leave nothing behind.
 
     `ready` is told the port once datagrams are answered.
@@ -80,7 +89,7 @@ def run_nucleus(config: NucleusConfig, ready: Callable[[int], None] | None = Non
         # and next to no cycles, so a collection is seldom worth its pause.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        daemon = NucleusDaemon(config, identity, sockets)
+        daemon = NucleusDaemon(config, identity, sockets, reread)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run(ready))
 
@@ -88,11 +97,14 @@ def run_nucleus(config: NucleusConfig, ready: Callable[[int], None] | None = Non
 class NucleusDaemon:
     """One running Nucleus, inside an event loop. The sockets are closed by their maker."""
 
-    def __init__(self, config: NucleusConfig, identity: Identity, sockets: UdpSockets) -> None:
+    def __init__(
+        self, config: NucleusConfig, identity: Identity, sockets: UdpSockets, reread: Reread[NucleusConfig] | None
+    ) -> None:
         self._config = config
         self._identity = identity
         self._sockets = sockets
         self._rendezvous = Rendezvous(config.limits, identity, os.urandom)
+        self._reloader = Reloader(reread, self._apply)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._stop = asyncio.Event()
@@ -110,6 +122,7 @@ class NucleusDaemon:
             await control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(signal.SIGHUP, self._reloader.signalled)
             for each in self._sockets:
                 loop.add_reader(each.fileno(), self._readable, each)
             log.info("up", port=self._sockets.port, identity=encode_key(self._identity.public))
@@ -207,7 +220,14 @@ class NucleusDaemon:
         self._failure = self._failure or context.get("exception") or SystemFailure(str(context.get("message")))
         self._stop.set()
 
+    def _apply(self, config: NucleusConfig) -> None:
+        """What of a new configuration needs no new start."""
+        logs.configure(config.log_format, verbose=config.verbose)
+        self._rendezvous.limit_sessions(config.limits.handshakes.per_source)
+
     async def _answer(self, command: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if command == "reload":
+            return self._reloader.reload()
         if command == "peers":
             return {"peers": []}  # a Nucleus has edges in its registry, but no peers
         if command != "status":

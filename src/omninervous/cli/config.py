@@ -1,0 +1,136 @@
+"""`omni config`: checks, shows and explains the configuration; `omni reload` has a daemon read it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.errors import UserError
+from omninervous.hostos.state import default_config_path
+
+if TYPE_CHECKING:
+    from omninervous.cli.layers import Layers
+    from omninervous.cli.settings import Setting
+
+__all__ = ["config", "reload"]
+
+HIDDEN = "***"
+config_option = click.option(
+    "--config", "path", metavar="FILE", help="The configuration file. [default: as omni-daemon's]"
+)
+
+
+@click.group()
+def config() -> None:
+    """The configuration file: check it, show what holds, print an example."""
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
+def check(file: Path | None, as_json: bool) -> int:
+    """Every fault of a file, with its line. Exit status 2 if there is one."""
+    from omninervous.cli.config_file import read_config
+
+    found = read_config(file or default_config_path())
+    faults = [asdict(each) for each in found.faults]
+    sentences = [each.sentence(found.path) for each in found.faults]
+    if not faults and (misfit := _misfit(found.path)):
+        faults = [{"line": 0, "key": "", "value": "", "text": misfit, "suggestion": ""}]
+        sentences = [f"{found.path}: {misfit}"]
+    if as_json:
+        print_json({"file": str(found.path), "ok": not faults, "faults": faults, "notes": list(found.notes)})
+        return 2 if faults else 0
+    for sentence in (*sentences, *(f"note: {note}" for note in found.notes)):
+        click.echo(sentence)
+    if not faults:
+        click.echo(f"{found.path}: all is well")
+    return 2 if faults else 0
+
+
+def _misfit(path: Path) -> str:
+    """What only all values together can show, as omni-daemon would say it; empty if all is well."""
+    from omninervous.cli.daemon_command import edge_config
+    from omninervous.cli.layers import gather
+
+    try:
+        layers = gather({}, (), str(path), {})
+        if layers.value("mode") == "edge":
+            edge_config(layers)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@config.command()
+@config_option
+@json_option
+def show(path: str | None, as_json: bool) -> None:
+    """What holds for a daemon that is started with this file and this environment, and who says so."""
+    from omninervous.cli.layers import gather
+    from omninervous.cli.settings import PEER_SETTINGS, SETTINGS
+    from omninervous.cli.tables import show_settings
+
+    layers = gather({}, (), path)
+    rows = [_row(layers, each) for each in SETTINGS]
+    peers = [
+        {each.key: getattr(peer, each.key) for each in PEER_SETTINGS if getattr(peer, each.key)}
+        for peer in layers.peers
+    ]
+    if as_json:
+        print_json({"settings": rows, "peers": peers, "peers_origin": layers.peers_origin or "default"})
+        return
+    show_settings(rows, peers, layers.peers_origin)
+
+
+def _row(layers: Layers, setting: Setting) -> dict[str, Any]:
+    value = layers.value(setting.option)
+    if setting.secret and value is not None:
+        value = HIDDEN
+    return {
+        "key": setting.path,
+        "value": list(value) if isinstance(value, tuple) else value,
+        "origin": layers.origin(setting.option),
+        "flag": setting.flag,
+        "variable": setting.variable,
+        "live": setting.live,
+    }
+
+
+@config.command()
+def example() -> None:
+    """A commented file with every key."""
+    from omninervous.cli.config_forms import example_file
+
+    click.echo(example_file(), nl=False)
+
+
+@config.command()
+def schema() -> None:
+    """The JSON Schema of the file, for editors."""
+    from omninervous.cli.config_forms import json_schema
+
+    print_json(json_schema())
+
+
+@click.command()
+@state_dir_option
+@json_option
+@click.pass_context
+def reload(ctx: click.Context, as_json: bool) -> None:
+    """Have the daemon read its configuration again; no session is dropped."""
+    from omninervous.cli.settings import PEER_SETTINGS, SETTINGS
+    from omninervous.hostos.control import request
+
+    answer = request(chosen_state_dir(ctx), "reload")
+    if as_json:
+        print_json(answer)
+        return
+    names = {each.option: each.path for each in (*SETTINGS, *PEER_SETTINGS)}
+    for title, key in (("applied", "applied"), ("waits for a new start", "needs_restart")):
+        changed = [names[name] for name in answer[key]]
+        click.echo(f"{title}: {', '.join(changed) or 'nothing'}")
