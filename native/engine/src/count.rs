@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::session::LANES;
+
 macro_rules! reasons {
     ($($name:ident $text:literal,)*) => {
         /// Why something was dropped; the names are those of `synapse/datapath.py`.
@@ -26,29 +28,24 @@ reasons! {
     Unresolved "unresolved", VnetHeader "vnet_header",
 }
 
+/// Datagrams of one lane and their UDP payload bytes: rx authenticated, tx sealed.
+#[derive(Default)]
+pub struct Lane {
+    rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
+}
+
 /// All counters of an engine.
 pub struct Counters {
     drops: [AtomicU64; NAMES.len()],
-    /// Authenticated transport datagrams received, and their UDP payload bytes.
-    pub rx_packets: AtomicU64,
-    /// See `rx_packets`.
-    pub rx_bytes: AtomicU64,
-    /// Sealed datagrams, and their UDP payload bytes.
-    pub tx_packets: AtomicU64,
-    /// See `tx_packets`.
-    pub tx_bytes: AtomicU64,
+    lanes: [Lane; LANES],
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            drops: [const { AtomicU64::new(0) }; NAMES.len()],
-            rx_packets: zero(),
-            rx_bytes: zero(),
-            tx_packets: zero(),
-            tx_bytes: zero(),
-        }
+        Self { drops: [const { AtomicU64::new(0) }; NAMES.len()], lanes: Default::default() }
     }
 }
 
@@ -58,16 +55,29 @@ impl Counters {
         self.drops[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Count datagrams of `bytes` in all that were authenticated.
-    pub fn received(&self, bytes: usize) {
-        self.rx_packets.fetch_add(1, Ordering::Relaxed);
-        self.rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Count a datagram that was authenticated.
+    pub fn received(&self, lane: usize, bytes: usize) {
+        self.lanes[lane].rx_packets.fetch_add(1, Ordering::Relaxed);
+        self.lanes[lane].rx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Count a datagram that was sealed.
-    pub fn sealed(&self, packets: usize, bytes: usize) {
-        self.tx_packets.fetch_add(packets as u64, Ordering::Relaxed);
-        self.tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub fn sealed(&self, lane: usize, bytes: usize) {
+        self.lanes[lane].tx_packets.fetch_add(1, Ordering::Relaxed);
+        self.lanes[lane].tx_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Totals of each lane, from lane 0 on.
+    pub fn lanes(&self) -> impl Iterator<Item = [(&'static str, u64); 4]> {
+        self.lanes.iter().map(|it| {
+            [
+                ("rx_packets", &it.rx_packets),
+                ("rx_bytes", &it.rx_bytes),
+                ("tx_packets", &it.tx_packets),
+                ("tx_bytes", &it.tx_bytes),
+            ]
+            .map(|(name, total)| (name, total.load(Ordering::Relaxed)))
+        })
     }
 
     /// Drop counters that are not zero, by name.

@@ -92,6 +92,7 @@ impl Receiver {
             Ok(opened) => opened,
             Err(refused) => return shared.counters.drop(reason_of(refused)),
         };
+        shared.counters.received(opened.lane, data.len());
         note(shared, now, entry, row, from.source, data.len(), opened.highest);
         let size = data.len();
         let payload = &mut data[HEADER..HEADER + opened.len];
@@ -224,7 +225,6 @@ fn note(shared: &Shared, now: u64, entry: &Entry, row: &Row, source: SocketAddr,
     did.rx_at.store(now, Ordering::Relaxed);
     did.rx_packets.fetch_add(1, Ordering::Relaxed);
     did.rx_bytes.fetch_add(size as u64, Ordering::Relaxed);
-    shared.counters.received(size);
     let (peer, local_index) = (row.peer.id, entry.local_index);
     if !entry.confirmed.load(Ordering::Relaxed) && !entry.confirmed.swap(true, Ordering::Relaxed) {
         shared.tell(|it| it.put(Event::SessionConfirmed { peer, local_index, source }));

@@ -314,7 +314,7 @@ impl Sender {
         }
         did.tx_packets.fetch_add(1, Ordering::Relaxed);
         did.tx_bytes.fetch_add(size as u64, Ordering::Relaxed);
-        shared.counters.sealed(1, size);
+        shared.counters.sealed(lane, size);
     }
 
     /// Room for the next datagram in the batch, which goes first if the datagram does not fit in.

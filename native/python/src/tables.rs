@@ -121,16 +121,19 @@ impl Tables {
     /// Totals since start, by name.
     fn counters(&self, py: Python<'_>) -> Vec<(String, u64)> {
         let all = &self.shared.counters;
-        let totals = [
-            ("rx_packets", &all.rx_packets),
-            ("rx_bytes", &all.rx_bytes),
-            ("tx_packets", &all.tx_packets),
-            ("tx_bytes", &all.tx_bytes),
-        ];
-        let totals = totals.into_iter().map(|(name, it)| (name.to_owned(), it.load(Ordering::Relaxed)));
+        let mut totals: Vec<(String, u64)> = vec![];
+        for (lane, counts) in all.lanes().enumerate() {
+            for (position, (name, count)) in counts.into_iter().enumerate() {
+                if lane == 0 {
+                    totals.push((name.to_owned(), 0));
+                }
+                totals[position].1 += count;
+            }
+            totals.extend(counts.iter().filter(|it| it.1 > 0).map(|it| (format!("lane{lane}_{}", it.0), it.1)));
+        }
         let given_up = py.detach(|| self.shared.read().pool().given_up());
         let drops = all.dropped().chain(given_up.into_iter().filter(|it| it.1 > 0));
-        totals.chain(drops.map(|(name, count)| (format!("drop_{name}"), count))).collect()
+        totals.into_iter().chain(drops.map(|(name, count)| (format!("drop_{name}"), count))).collect()
     }
 
     /// MACs of peers whose frames were delivered here, with the boot-time second of the newest.

@@ -45,7 +45,7 @@ from omninervous.wire.frame import ETHERNET_HEADER_SIZE, complete_checksum
 from omninervous.wire.handshake import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE
 from omninervous.wire.hello import HELLO_REPLY_SIZE, HELLO_SIZE
 from omninervous.wire.payload import KIND_SIZE, PayloadKind, decode_fragment, is_raw_ip
-from omninervous.wire.transport import LANE_BASE, MIN_TRANSPORT_SIZE
+from omninervous.wire.transport import LANE_BASE, LANE_REFLEX, MIN_TRANSPORT_SIZE
 
 __all__ = ["MAX_FRAME", "Datapath", "Output", "Packets"]
 
@@ -65,6 +65,7 @@ _ETHERNET = bytes([PayloadKind.ETHERNET])
 _KIND_ETHERNET, _KIND_PARTIAL = int(PayloadKind.ETHERNET), int(PayloadKind.ETHERNET_PARTIAL)
 _KIND_FRAGMENT, _KIND_CONTROL = int(PayloadKind.FRAGMENT), int(PayloadKind.CONTROL)
 _IPV4_FRAME = b"\x08\x00"
+_TOTALS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 
 
 class Packets(NamedTuple):
@@ -109,7 +110,9 @@ class Datapath:
         self._classes: dict[int, int] = {}
         self._frames: list[bytes] = []
         self._reassembling: dict[PeerId, PeerEntry] = {}
-        self._rx_packets = self._rx_bytes = self._tx_packets = self._tx_bytes = self._refitted = 0
+        self._lanes = [[0, 0, 0, 0] for _ in range(LANE_REFLEX + 1)]
+        """Of each lane, as _TOTALS names them."""
+        self._refitted = 0
 
     # ------------------------------------------------------------ control plane
 
@@ -157,16 +160,20 @@ class Datapath:
         return [entry.activity() for entry in self._table.sessions.values()]
 
     def counters(self) -> dict[str, int]:
-        """Totals since start. rx: authenticated transport datagrams; tx: sealed ones; bytes: their UDP payloads.
+        """Totals since start. rx: authenticated transport datagrams; tx: sealed ones; bytes: their UDP payloads;
+        `lane<N>_...`: those of one lane, once there are any.
         `refitted`: datagrams that a path refused and that went again in fragments."""
         pool = self._table.pool
         drops = {"fragment_timeout": pool.timed_out, "fragment_evicted": pool.evicted, **self._drops}
         return {
-            "rx_packets": self._rx_packets,
-            "rx_bytes": self._rx_bytes,
-            "tx_packets": self._tx_packets,
-            "tx_bytes": self._tx_bytes,
+            **dict(zip(_TOTALS, map(sum, zip(*self._lanes, strict=True)), strict=True)),
             "refitted": self._refitted,
+            **{
+                f"lane{lane}_{name}": count
+                for lane, counts in enumerate(self._lanes)
+                for name, count in zip(_TOTALS, counts, strict=True)
+                if count
+            },
             **{f"drop_{reason}": count for reason, count in sorted(drops.items()) if count},
         }
 
@@ -307,8 +314,9 @@ class Datapath:
             entry.tx_data_at = now
         entry.tx_packets += 1
         entry.tx_bytes += size
-        self._tx_packets += 1
-        self._tx_bytes += size
+        counts = self._lanes[lane]
+        counts[2] += 1
+        counts[3] += size
 
     def _send_control(self, now: float, command: SendControl) -> None:
         entry = self._table.sessions.get(command.local_index)
@@ -384,8 +392,9 @@ class Datapath:
         entry.rx_at = now
         entry.rx_packets += 1
         entry.rx_bytes += size
-        self._rx_packets += 1
-        self._rx_bytes += size
+        counts = self._lanes[lane]
+        counts[0] += 1
+        counts[1] += size
         if not entry.confirmed:
             entry.confirmed = True
             self._queue.put(SessionConfirmed(peer.id, entry.session.local_index, source))
