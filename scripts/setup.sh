@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv (with omni and omni-daemon in it) and .tools/bin (wireguard-go). Does only what is missing or changed.
+# Makes .venv (with omni and omni-daemon in it), .tools/bin (wireguard-go) and .tools/prometheus: what is missing or changed.
 # With --soak also what virtual machines need: qemu, and a guest kernel in .tools/guest-kernel.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -51,6 +51,7 @@ main() {
     install_locked
     build_package
     install_wireguard_go
+    fetch_prometheus
     [[ ${1:-} != --soak ]] || fetch_guest_kernel
     say "ready: .venv/bin/omni, .venv/bin/omni-daemon"
 }
@@ -166,23 +167,41 @@ install_wireguard_go() {
         || say "wireguard-go could not be built (see Go's words above): make test will fail until make setup gets it."
 }
 
+# Prometheus and promtool, which tests scrape with: unpacked, not installed, for the package would start a service.
+fetch_prometheus() {
+    [[ -x .tools/prometheus/usr/bin/prometheus ]] && return 0
+    if ! has apt-get || [[ $EUID -ne 0 ]]; then
+        say "no .tools/prometheus: make test will fail until make setup runs as root on a Debian-like system."
+        return 0
+    fi
+    say "fetching prometheus"
+    apt-get update -qq </dev/null || die "apt-get update failed: check the package sources and the network."
+    unpack_debian prometheus .tools/prometheus
+}
+
+# Unpack a Debian package into a folder.
+unpack_debian() {
+    local scratch
+    scratch=$(mktemp -d)
+    (cd "$scratch" && apt-get download -qq "$1" </dev/null 2>/dev/null) || die "apt-get could not download $1."
+    dpkg -x "$scratch"/*.deb "$scratch/tree"
+    rm -rf "$2"
+    mkdir -p .tools
+    mv "$scratch/tree" "$2"
+    rm -rf "$scratch"
+}
+
 # A kernel with WireGuard for the virtual machines: unpacked, not installed.
 fetch_guest_kernel() {
     [[ -d $GUEST_KERNEL/boot ]] && return 0
-    local package scratch
+    local package
     [[ $(uname -m) == x86_64 ]] || die "the virtual machines of the soak tests need an x86_64 host."
     has apt-get || die "the guest kernel comes from Debian's packages and there is no apt-get here."
     [[ $EUID -ne 0 ]] || apt-get update -qq </dev/null || die "apt-get update failed: check the package sources and the network."
     package=$(apt-cache pkgnames linux-image-6.1.0- | grep -E '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' | sort -V | tail -n 1) || true
     [[ -n $package ]] || die "no linux-image-6.1.0-*-cloud-amd64 among the packages: the soak tests need Debian 12's sources."
     say "fetching $package"
-    scratch=$(mktemp -d)
-    (cd "$scratch" && apt-get download -qq "$package" </dev/null 2>/dev/null) || die "apt-get could not download $package."
-    dpkg -x "$scratch"/*.deb "$scratch/tree"
-    rm -rf "$GUEST_KERNEL"
-    mkdir -p .tools
-    mv "$scratch/tree" "$GUEST_KERNEL"
-    rm -rf "$scratch"
+    unpack_debian "$package" "$GUEST_KERNEL"
 }
 
 fresh() { [[ $(cat "$STAMPS/$1" 2>/dev/null) == "$2" ]]; }

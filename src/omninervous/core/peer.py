@@ -272,6 +272,8 @@ class Peer:
     def _use(self, now: Now, session: PeerSession, source: Endpoint, size: int, sent_to: tuple[Endpoint, ...]) -> None:
         ctx, first, peer = self._ctx, not self.up, self.profile.id
         seconds = self._attempts.seconds(now)
+        if not first:
+            ctx.count("rekeys")
         self._stop_connecting()
         self.sessions.confirm(now, session)
         self.liveness.handle_handshake(now.boot)

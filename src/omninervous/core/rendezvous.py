@@ -188,6 +188,8 @@ class Rendezvous:
         if edge is None:
             raise RemoteError("unknown_session")
         opened = edge.session.open(now.boot, data)
+        if not edge.used:
+            self._count("handshakes_completed")
         self._sessions.heard(edge, source, len(data), newest=opened.highest)
         payload = opened.payload
         if not payload:

@@ -11,22 +11,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from ipaddress import IPv4Network
 from typing import Any, TypeVar, TypeVarTuple
 
 import structlog
 import uvloop
+from prometheus_client.metrics_core import Metric
 
 from omninervous.core.dataplane import Event
-from omninervous.core.events import (
-    NodeConfig,
-    NucleusConfig,
-    PeerConfig,
-    Problem,
-)
+from omninervous.core.events import Problem
 from omninervous.core.identity import Identity, mac_of, ula_of
 from omninervous.core.node import Node
 from omninervous.core.secret import ClusterKeys, derive_cluster
@@ -35,14 +31,17 @@ from omninervous.errors import OmniError, SystemFailure, UserError
 from omninervous.ganglion import addresses, netlink, preflight
 from omninervous.ganglion.config import EdgeConfig
 from omninervous.ganglion.engines import EngineChoice, choose_engine, start_engine
+from omninervous.ganglion.metrics import edge_metrics
 from omninervous.ganglion.names import Names, Target
+from omninervous.ganglion.node_config import node_config
 from omninervous.ganglion.overlay import Overlay
-from omninervous.ganglion.persist import Memory, Remembered
+from omninervous.ganglion.persist import Memory
 from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
 from omninervous.ganglion.tap import Tap
 from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.metrics import MetricsServer, queue_metrics
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpQueues, bind_udp_queues
@@ -77,6 +76,7 @@ def run_edge(config: EdgeConfig, reread: Reread[EdgeConfig] | None = None) -> in
         choice = choose_engine(config.engine, config.queues, config.aead)
         sockets = bind_udp_queues(config.port, config.iface, choice.queues)
         undo.callback(sockets.close)
+        metrics = undo.enter_context(closing(MetricsServer(config.metrics)))
         state.create()
         undo.callback(state.lock().release)
         identity = Identity.from_seed(state.create_seed())
@@ -90,7 +90,7 @@ def run_edge(config: EdgeConfig, reread: Reread[EdgeConfig] | None = None) -> in
         notes = (*config.notes, *_overlaps(config, present), *missing(config), sockets.buffer_note)
         for sentence in filter(None, notes):
             log.warning("note", text=sentence)
-        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine, reread)
+        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine, metrics, reread)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run())
 
@@ -124,6 +124,7 @@ class EdgeDaemon:
         overlay: Overlay,
         choice: EngineChoice,
         engine: Synapse,
+        metrics: MetricsServer,
         reread: Reread[EdgeConfig] | None,
     ) -> None:
         self._config = config
@@ -133,11 +134,12 @@ class EdgeDaemon:
         self._engine = engine
         self._choice = choice
         remembered = memory.recall()
-        self._node = Node(_node_config(config, cluster, remembered, choice), identity, os.urandom)
+        self._node = Node(node_config(config, cluster, remembered, choice), identity, os.urandom)
         # One worker: what is asked of netlink and of the disk happens in the order it was asked.
         self._worker = ThreadPoolExecutor(1, "ganglion")
         self._names = Names(config, ipv6=sockets.v6 is not None, resolved=self._resolved)
         self._reactions = Reactions(memory, overlay, self._in_worker)
+        self._metrics = metrics
         self._reloader = Reloader(reread, self._apply)
         self._candidates: tuple[Endpoint, ...] | None = None
         self._suspend = clock.SuspendDetector()
@@ -156,6 +158,7 @@ class EdgeDaemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled, number)
             loop.add_signal_handler(signal.SIGHUP, self._reloader.signalled)
+            await self._metrics.start(self._collect)
             monitor.start()
             await self._begin(loop)
             await self._stop.wait()
@@ -307,9 +310,20 @@ class EdgeDaemon:
     # ------------------------------------------------------------ control socket
 
     def _apply(self, config: EdgeConfig) -> None:
-        """What of a new configuration needs no new start."""
+        """What of a new configuration needs no new start. UserError: nothing was changed."""
+        self._metrics.move(config.metrics)
         logs.configure(config.log_format, verbose=config.verbose)
         self._node.limit_sessions(config.sessions_per_ip)
+
+    def _collect(self) -> Iterable[Metric]:
+        snapshot = self._node.snapshot(clock.now())
+        yield from edge_metrics(snapshot, self._engine.counters(), (*snapshot.problems, *self._problems()))
+        yield from self._reactions.handshakes.collect()
+        yield from queue_metrics(each for queue in self._sockets.queues for each in queue)
+
+    def _problems(self) -> tuple[Problem, ...]:
+        """What the host says, beside what the Node knows."""
+        return (*self._names.problems(), *self._overlay.problems(), *self._buffer_problems())
 
     def _buffer_problems(self) -> tuple[Problem, ...]:
         """A short receive buffer shows as loss that nothing else explains."""
@@ -340,7 +354,6 @@ class EdgeDaemon:
             self._choice.bulk_queues,
             self._choice.single_because,
         )
-        problems = (*self._names.problems(), *self._overlay.problems(), *self._buffer_problems())
         return edge_status(
             self._config,
             self._identity.public,
@@ -349,43 +362,5 @@ class EdgeDaemon:
             overlay,
             engine,
             now.boot,
-            problems,
+            self._problems(),
         )
-
-
-def _node_config(
-    config: EdgeConfig, cluster: ClusterKeys | None, remembered: Remembered, choice: EngineChoice
-) -> NodeConfig:
-    return NodeConfig(
-        boot_id=os.urandom(16),
-        cluster=cluster,
-        claim=config.claim,
-        derivation=remembered.derivation,
-        vip_known=remembered.vip_known,
-        nuclei=tuple(
-            NucleusConfig(
-                name=str(each.place),
-                key=each.key or remembered.pins.get(str(each.place)),
-                given=each.key is not None,
-            )
-            for each in config.nuclei
-        ),
-        peers=tuple(
-            PeerConfig(
-                x25519=each.x25519,
-                ed25519=each.ed25519,
-                endpoint=None if each.endpoint is None else each.endpoint.literal,
-                psk=each.psk,
-                allowed_ips=each.allowed_ips,
-            )
-            for each in config.peers
-        ),
-        name=config.name,
-        mtu=config.mtu,
-        sessions_per_ip=config.sessions_per_ip,
-        timestamp_mark=remembered.timestamp_mark,
-        serial_mark=remembered.serial_mark,
-        members=remembered.members,
-        lanes=choice.lanes,
-        aeads=choice.aeads,
-    )

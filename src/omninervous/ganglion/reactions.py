@@ -11,6 +11,7 @@ from omninervous.core import events as node
 from omninervous.core.identity import wireguard_text
 from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.persist import Memory
+from omninervous.hostos.metrics import duration_histogram
 from omninervous.wire.keytext import encode_key
 
 __all__ = ["Reactions", "Worker"]
@@ -39,6 +40,9 @@ class Reactions:
         self._memory = memory
         self._overlay = overlay
         self._worker = worker
+        self.handshakes = duration_histogram(
+            "omni_handshake_duration_seconds", "From the wish to reach a peer to its confirmed session."
+        )
 
     def react(self, event: node.NodeEvent) -> None:
         """Carry out and log."""
@@ -70,6 +74,8 @@ class Reactions:
             case node.NucleusDown(name, reason):
                 log.warning("nucleus_down", nucleus=name, reason=reason)
             case node.PeerUp() | node.PeerDown():
+                if isinstance(event, node.PeerUp):
+                    self.handshakes.observe(event.seconds)
                 _log_peer(event)
             case _:
                 log.debug("event", kind=type(event).__name__)

@@ -123,9 +123,13 @@ def start_pair(
     return first.wait_ready(), second.wait_ready()
 
 
-def start_cluster(lab: Lab, net: TwoNats, *arguments: str) -> tuple[Daemon, Daemon, Daemon]:
+def start_cluster(
+    lab: Lab, net: TwoNats, *arguments: str, environment: Mapping[str, str] | None = None
+) -> tuple[Daemon, Daemon, Daemon]:
     """A Nucleus and two edges behind their NATs; all answer, the edges may still be busy finding each other."""
-    nucleus = Daemon(lab, net.nucleus.namespace, "nucleus").launch("--mode", "nucleus", "--port", str(_PORT))
+    nucleus = Daemon(lab, net.nucleus.namespace, "nucleus").launch(
+        *("--mode", "nucleus", "--port", str(_PORT)), environment=environment
+    )
     nucleus.wait_ready()
     secret = lab.directory / "secret"
     secret.write_text("only for this laboratory\n")
@@ -134,6 +138,7 @@ def start_cluster(lab: Lab, net: TwoNats, *arguments: str) -> tuple[Daemon, Daem
         Daemon(lab, host.namespace, host.namespace.role).launch(
             *("--nucleus", f"{net.nucleus.address}:{_PORT}", "--cluster", "lab", "--secret-file", str(secret)),
             *("--vip", str(vip), *arguments),
+            environment=environment,
         )
         for host, vip in zip((net.edge_a, net.edge_b), PAIR_VIPS, strict=True)
     )

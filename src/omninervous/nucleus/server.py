@@ -13,14 +13,15 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
+from prometheus_client.metrics_core import Metric
 
 import omninervous
 from omninervous.core.identity import Identity
@@ -28,9 +29,11 @@ from omninervous.core.rendezvous import Rendezvous, RendezvousConfig
 from omninervous.errors import SystemFailure, UserError
 from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.metrics import MetricsServer, queue_metrics
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpSockets, bind_udp
+from omninervous.nucleus.metrics import nucleus_metrics
 from omninervous.wire.address import Endpoint
 from omninervous.wire.keytext import encode_key
 
@@ -82,6 +85,7 @@ def run_nucleus(
     with ExitStack() as undo:
         sockets = bind_udp(config.port, config.iface)
         undo.callback(sockets.close)
+        metrics = undo.enter_context(closing(MetricsServer(config.metrics)))
         state.create()
         undo.callback(state.lock().release)
         identity = Identity.from_seed(state.create_seed())
@@ -89,7 +93,7 @@ def run_nucleus(
         # and next to no cycles, so a collection is seldom worth its pause.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        daemon = NucleusDaemon(config, identity, sockets, reread)
+        daemon = NucleusDaemon(config, identity, sockets, metrics, reread)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run(ready))
 
@@ -98,11 +102,17 @@ class NucleusDaemon:
     """One running Nucleus, inside an event loop. The sockets are closed by their maker."""
 
     def __init__(
-        self, config: NucleusConfig, identity: Identity, sockets: UdpSockets, reread: Reread[NucleusConfig] | None
+        self,
+        config: NucleusConfig,
+        identity: Identity,
+        sockets: UdpSockets,
+        metrics: MetricsServer,
+        reread: Reread[NucleusConfig] | None,
     ) -> None:
         self._config = config
         self._identity = identity
         self._sockets = sockets
+        self._metrics = metrics
         self._rendezvous = Rendezvous(config.limits, identity, os.urandom)
         self._reloader = Reloader(reread, self._apply)
         self._timer: asyncio.TimerHandle | None = None
@@ -123,6 +133,7 @@ class NucleusDaemon:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled, number)
             loop.add_signal_handler(signal.SIGHUP, self._reloader.signalled)
+            await self._metrics.start(self._collect)
             for each in self._sockets:
                 loop.add_reader(each.fileno(), self._readable, each)
             log.info("up", port=self._sockets.port, identity=encode_key(self._identity.public))
@@ -147,6 +158,7 @@ class NucleusDaemon:
     def _readable(self, udp: socket.socket) -> None:
         now = clock.now()
         handle = self._rendezvous.handle_datagram
+        packets = size = 0
         for _ in range(BATCH):
             try:
                 data, address = udp.recvfrom(DATAGRAM_MAX)
@@ -158,21 +170,30 @@ class NucleusDaemon:
             if _LINK_LOCAL in address[0]:
                 self._count(f"{_DROP}link_local")  # an address that no other edge could use
                 continue
+            packets += 1
+            size += len(data)
             handle(now, Endpoint(address[0], address[1]), data)
+        self._count("rx_packets", packets)
+        self._count("rx_bytes", size)
         self._drain(now.boot)
 
     def _drain(self, now_boot: float) -> None:
         v4, v6 = self._sockets.v4, self._sockets.v6
+        packets = size = 0
         for endpoint, data in self._rendezvous.poll_transmit():
             udp = v6 if ":" in endpoint.host else v4
             if udp is None:
                 continue
             try:
                 udp.sendto(data, endpoint)
+                packets += 1
+                size += len(data)
             except (BlockingIOError, InterruptedError):
                 self._count("tx_full")
             except OSError as error:
                 self._count(f"tx_error_{error.errno}")
+        self._count("tx_packets", packets)
+        self._count("tx_bytes", size)
         deadline = self._rendezvous.poll_timeout()
         # Deadlines mostly move away: a timer that is early looks again, so that a heartbeat costs no new timer.
         if deadline is not None and deadline < self._timer_at:
@@ -193,8 +214,12 @@ class NucleusDaemon:
 
     # ------------------------------------------------------------ the rest
 
-    def _count(self, name: str) -> None:
-        self._io[name] = self._io.get(name, 0) + 1
+    def _count(self, name: str, by: int = 1) -> None:
+        self._io[name] = self._io.get(name, 0) + by
+
+    def _collect(self) -> Iterable[Metric]:
+        yield from nucleus_metrics(self._rendezvous.snapshot(), self._io)
+        yield from queue_metrics(self._sockets)
 
     def _log_totals(self, before: Mapping[str, int]) -> None:
         snapshot = self._rendezvous.snapshot()
@@ -221,7 +246,8 @@ class NucleusDaemon:
         self._stop.set()
 
     def _apply(self, config: NucleusConfig) -> None:
-        """What of a new configuration needs no new start."""
+        """What of a new configuration needs no new start. UserError: nothing was changed."""
+        self._metrics.move(config.metrics)
         logs.configure(config.log_format, verbose=config.verbose)
         self._rendezvous.limit_sessions(config.limits.handshakes.per_source)
 
