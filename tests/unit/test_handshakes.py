@@ -61,6 +61,8 @@ def test_both_sides_get_one_session() -> None:
     incoming = peer.handshakes.open(at(1.0), Y, data)
     assert incoming is not None and incoming.remote_static == OWN
     theirs = peer.handshakes.respond(at(1.0), Y, data, incoming, ZERO_PSK)
+    assert not peer.sent(), "the engine does not know the session yet"
+    peer.handshakes.answer(at(1.0), data)
     ((target, response),) = peer.sent()
     ours = own.handshakes.handle_response(at(1.1), response)
     assert target == Y and ours.transport.session_id == theirs.session_id and ours.sent_to == (X,)
@@ -74,6 +76,7 @@ def test_copies_get_the_same_answer_up_to_a_limit() -> None:
     incoming = peer.handshakes.open(at(1.0), Y, data)
     assert incoming is not None
     transport = peer.handshakes.respond(at(1.0), Y, data, incoming, ZERO_PSK)
+    peer.handshakes.answer(at(1.0), data)
     ((_, response),) = peer.sent()
     for _ in range(MAX_REPEATS - 1):
         assert peer.handshakes.open(at(2.0), Z, data) is None
@@ -92,6 +95,7 @@ def test_a_failed_response_leaves_the_handshake_alive() -> None:
     incoming = peer.handshakes.open(at(1.0), Y, data)
     assert incoming is not None
     peer.handshakes.respond(at(1.0), Y, data, incoming, b"k" * 32)
+    peer.handshakes.answer(at(1.0), data)
     ((_, other_psk),) = peer.sent()
     assert reason(own.handshakes.handle_response, at(1.0), other_psk) == "bad_tag"
     assert own.handshakes.suspect(other_psk) == PEER and own.handshakes.pending(PEER)
@@ -144,6 +148,7 @@ def test_aborted_handshakes_free_their_index() -> None:
     incoming = peer.handshakes.open(at(1.0), Y, data)
     assert incoming is not None
     peer.handshakes.respond(at(1.0), Y, data, incoming, ZERO_PSK)
+    peer.handshakes.answer(at(1.0), data)
     ((_, response),) = peer.sent()
     assert reason(own.handshakes.handle_response, at(1.0), response) == "unknown_handshake"
     assert not own.handshakes._owners and own.ctx.timers.next() is None

@@ -6,6 +6,7 @@ import pytest
 
 from omninervous.core.context import ClaimSeen, Forgotten, MembershipSeen, PeerLost, QueryWanted
 from omninervous.core.dataplane import (
+    InstallSession,
     RemovePeer,
     RemoveSession,
     SendControl,
@@ -23,6 +24,7 @@ from omninervous.errors import RemoteError
 from omninervous.wire.control import Caps, Close, CloseReason, PathChallenge, PathResponse, Versions, decode_control
 from tests.nodes import X, Y, Z, at, commands, context, events, identity, membership
 
+OWN = identity("own")
 PARTNER = identity("partner")
 KEY = PARTNER.x25519_public
 
@@ -54,6 +56,7 @@ class Meeting:
         incoming = self.theirs.open(at(now), Y, initiation)
         assert incoming is not None
         self.theirs.respond(at(now), Y, initiation, incoming, ZERO_PSK)
+        self.theirs.answer(at(now), initiation)
         response = commands(self.theirs._ctx, SendDatagram)[0].data
         self.peer.handle_established(at(now), X, self.handshakes.handle_response(at(now), response))
 
@@ -71,6 +74,14 @@ class Meeting:
         index = self.peer.current_index
         assert index is not None
         self.peer.handle_control(at(now), index, message, X, 100)
+
+    def initiated(self, now: float) -> None:
+        """The partner wants a session: we answer."""
+        self.theirs.begin(at(now), OWN.x25519_public, ZERO_PSK, (Y,))
+        initiation = commands(self.theirs._ctx, SendDatagram)[-1].data
+        incoming = self.handshakes.open(at(now), X, initiation)
+        assert incoming is not None
+        self.peer.handle_initiation(at(now), X, initiation, incoming)
 
     def active(self, **times: float) -> None:
         index = self.peer.current_index
@@ -194,6 +205,23 @@ def test_a_challenge_is_answered_to_where_it_came_from() -> None:
     meeting.peer.handle_control(at(2.0), index, PathChallenge(b"12345678"), Z, 45)
     (answer,) = commands(meeting.ctx, SendControl)
     assert answer.endpoint == Z and decode_control(answer.payload) == PathResponse(b"12345678")
+
+
+def test_the_engine_has_a_session_before_its_peer_can_use_it() -> None:
+    meeting = Meeting()
+    meeting.initiated(1.0)
+    kinds = [type(command) for command in meeting.ctx.commands]
+    assert kinds.index(InstallSession) < kinds.index(SendDatagram), "else the peer's first packet is dropped"
+
+
+def test_goodbye_is_said_on_sessions_that_only_the_peer_takes_for_usable() -> None:
+    meeting = Meeting()
+    meeting.initiated(1.0)
+    (installed,) = commands(meeting.ctx, InstallSession)
+    meeting.peer.close(CloseReason.SHUTDOWN)
+    closed = SendControl(installed.local_index, Close(CloseReason.SHUTDOWN).encode())
+    removed = RemoveSession(installed.local_index)
+    assert [command for command in meeting.ctx.commands if command in (closed, removed)] == [closed, removed]
 
 
 def test_a_close_ends_it_until_somebody_wants_it() -> None:

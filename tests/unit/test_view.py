@@ -73,6 +73,7 @@ class Script:
         incoming = self.nucleus.open(at(self.now), Y, initiation)
         assert incoming is not None
         self.nucleus.respond(at(self.now), Y, initiation, incoming, ZERO_PSK)
+        self.nucleus.answer(at(self.now), initiation)
         (response,) = commands(self.nucleus._ctx, SendDatagram)
         established = self.handshakes.handle_response(at(self.now), response.data)
         assert self.view.peer is not None

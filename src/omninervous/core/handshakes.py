@@ -210,8 +210,9 @@ class Handshakes:
         return IncomingInitiation.open(ctx.keys, data)
 
     def respond(self, now: Now, source: Endpoint, data: bytes, incoming: IncomingInitiation, psk: bytes) -> Transport:
-        """Answer an initiation (`data`) whose sender may connect. RemoteError `replayed_initiation` if its timestamp
-        is not newer than the last, `initiation_flood`, `weak_key`."""
+        """The session with the sender of an initiation (`data`) who may connect; `answer` sends the response once the
+        engine has it. RemoteError `replayed_initiation` if its timestamp is not newer than the last,
+        `initiation_flood`, `weak_key`."""
         peer = incoming.remote_static
         newest, at = self._newest.get(peer, (b"", -INITIATION_INTERVAL))
         if incoming.timestamp <= newest:
@@ -231,8 +232,13 @@ class Handshakes:
         self._answers[data[_SIGNED_PART]] = _Answer(peer, response, index, now.boot, [source])
         while len(self._answers) > ANSWERS_KEPT:
             self._answers.popitem(last=False)
-        self._send(now, peer, response, (source,))
         return transport
+
+    def answer(self, now: Now, data: bytes) -> None:
+        """Send the response to an initiation that `respond` has taken. The peer may use the session a moment later, so
+        the engine must know it by then."""
+        answer = self._answers[data[_SIGNED_PART]]
+        self._send(now, answer.peer, answer.response, (answer.sent_to[-1],))
 
     def answered_to(self, local_index: int) -> tuple[Endpoint, ...]:
         """Where the response that made this session went; empty when that is forgotten."""

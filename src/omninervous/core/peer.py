@@ -254,6 +254,7 @@ class Peer:
         """The peer wants a session. RemoteError when it is not answered."""
         transport = self._handshakes.respond(now, source, data, incoming, self.profile.psk)
         self.sessions.wait(self.sessions.install(now, transport))
+        self._handshakes.answer(now, data)
         self._closed = False
         self._arm()
 
@@ -458,7 +459,7 @@ class Peer:
         """Tell the peer, drop everything, and stay idle."""
         if self.link is Link.ETHERNET:
             payload = Close(reason).encode()
-            self._ctx.commands += [SendControl(session.index, payload) for session in self.sessions.confirmed]
+            self._ctx.commands += [SendControl(index, payload) for index in self.sessions.indices()]
         self._closed = True
         self.drop_sessions("closed")
 

@@ -78,6 +78,11 @@ class PeerSessions:
         """A confirmed session."""
         return next((session for session in self.confirmed if session.index == local_index), None)
 
+    def indices(self) -> tuple[int, ...]:
+        """Of all sessions that the peer may believe in: it may use one that waits, and we do not know it yet."""
+        waiting = () if self._waiting is None else (self._waiting.index,)
+        return (*(session.index for session in self.confirmed), *waiting)
+
     def statuses(self, now: Now) -> tuple[SessionStatus, ...]:
         """Confirmed sessions, the sending one first."""
         return tuple(
