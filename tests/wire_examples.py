@@ -78,7 +78,7 @@ TOKEN = b"8 bytes!"
 BOOT_ID = b"a random boot id"
 
 EXAMPLES: list[tuple[Decoder, Message]] = [
-    (decode_control, Caps(Versions(1, 3), BOOT_ID, 0x1E, 3, 0x1FF, 1380, TOKEN, MEMBERSHIP, CLAIM, b"e" * 32)),
+    (decode_control, Caps(Versions(1, 3), BOOT_ID, 0x1E, 3, 0x1FF, 1380, TOKEN, MEMBERSHIP, CLAIM, b"e" * 32, 1 << 31)),
     (decode_control, Caps(Versions(1, 1), BOOT_ID, 2, 1, 1, 1280, TOKEN)),
     (decode_control, CapsAck(TOKEN)),
     (decode_control, PathChallenge(TOKEN)),

@@ -140,4 +140,5 @@ class OwnAddress:
             membership=membership,
             vip=self.claim if membership is None and self.held else None,
             identity=None if membership is not None else self._ctx.identity.public,
+            clock=int(now.wall),
         )

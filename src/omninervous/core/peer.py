@@ -31,6 +31,7 @@ from omninervous.core.context import (
     QueryWanted,
 )
 from omninervous.core.dataplane import Aead, Link, PeerId, RemovePeer, SendControl, SendFrames, SessionActivity, SetPeer
+from omninervous.core.differences import note_differences
 from omninervous.core.events import IdentityCloned, PeerDown, PeerUp
 from omninervous.core.handshakes import MAX_ENDPOINTS, Established, Handshakes
 from omninervous.core.liveness import Liveness
@@ -315,6 +316,7 @@ class Peer:
             self.path.handle_source(now, local_index, source, size)  # more credit
         match message:
             case Caps():
+                note_differences(self._ctx, now, self.profile.id, message)
                 self._handle_caps(session, message)
             case CapsAck():
                 session.caps.handle_ack(message.token)

@@ -102,12 +102,13 @@ _MTU = Field(7, "mtu", 2, required=True)
 _VIP = Field(8, "vip claim", VIP_CLAIM_SIZE)
 _IDENTITY = Field(9, "identity", 32)
 _CAPS_TOKEN = Field(10, "token", TOKEN_SIZE, required=True)
+_CLOCK = Field(11, "clock", 4)
 _TOKEN = Field(1, "token", TOKEN_SIZE, required=True)
 _REASON = Field(1, "reason", 1, required=True)
 
 CAPS = Layout(
     "CAPS",
-    (_VERSIONS, _BOOT_ID, _MEMBERSHIP, _PAYLOAD_KINDS, _AEADS, _LANES, _MTU, _VIP, _IDENTITY, _CAPS_TOKEN),
+    (_VERSIONS, _BOOT_ID, _MEMBERSHIP, _PAYLOAD_KINDS, _AEADS, _LANES, _MTU, _VIP, _IDENTITY, _CAPS_TOKEN, _CLOCK),
     ControlType.CAPS,
 )
 CAPS_ACK = Layout("CAPS_ACK", (_TOKEN,), ControlType.CAPS_ACK)
@@ -140,6 +141,8 @@ class Caps:
     """The address without a membership."""
     identity: bytes | None = None
     """Ed25519 public key without a membership."""
+    clock: int | None = None
+    """Its wall clock, in seconds."""
 
     def encode(self) -> bytes:
         """The plaintext."""
@@ -155,6 +158,7 @@ class Caps:
                 _VIP: None if self.vip is None else self.vip.encode(),
                 _IDENTITY: self.identity,
                 _CAPS_TOKEN: self.token,
+                _CLOCK: None if self.clock is None else (self.clock % (1 << 32)).to_bytes(4, "big"),
             }
         )
 
@@ -233,7 +237,7 @@ def _close_reason(number: int) -> CloseReason:
 
 def _decode_caps(body: bytes) -> Caps:
     values = CAPS.decode(body)
-    vip = values.maybe(_VIP)
+    vip, clock = values.maybe(_VIP), values.maybe(_CLOCK)
     return Caps(
         versions=decode_versions(values.one(_VERSIONS)),
         boot_id=values.one(_BOOT_ID),
@@ -245,4 +249,5 @@ def _decode_caps(body: bytes) -> Caps:
         membership=values.maybe(_MEMBERSHIP),
         vip=None if vip is None else decode_vip_claim(vip),
         identity=values.maybe(_IDENTITY),
+        clock=None if clock is None else int.from_bytes(clock, "big"),
     )
