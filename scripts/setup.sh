@@ -15,6 +15,7 @@ declare -A PACKAGES=(
     [cc]="gcc libc6-dev"
     [conntrack]=conntrack
     [ethtool]=ethtool
+    [faketime]=faketime
     [git]=git
     [ip]=iproute2
     [iperf3]=iperf3

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omninervous.cli.layers import Layers
     from omninervous.cli.settings import Setting
 
-__all__ = ["config", "reload"]
+__all__ = ["config", "described_settings", "reload"]
 
 HIDDEN = "***"
 config_option = click.option(
@@ -72,19 +72,23 @@ def _misfit(path: Path) -> str:
 def show(path: str | None, as_json: bool) -> None:
     """What holds for a daemon that is started with this file and this environment, and who says so."""
     from omninervous.cli.layers import gather
-    from omninervous.cli.settings import PEER_SETTINGS, SETTINGS
     from omninervous.cli.tables import show_settings
 
-    layers = gather({}, (), path)
-    rows = [_row(layers, each) for each in SETTINGS]
-    peers = [
-        {each.key: getattr(peer, each.key) for each in PEER_SETTINGS if getattr(peer, each.key)}
-        for peer in layers.peers
-    ]
+    described = described_settings(gather({}, (), path))
     if as_json:
-        print_json({"settings": rows, "peers": peers, "peers_origin": layers.peers_origin or "default"})
-        return
-    show_settings(rows, peers, layers.peers_origin)
+        print_json(described)
+    else:
+        show_settings(described)
+
+
+def described_settings(layers: Layers) -> dict[str, Any]:
+    """The object of `omni config show --json`: what holds and who says so; no secret."""
+    from omninervous.cli.settings import PEER_SETTINGS, SETTINGS
+
+    keys = [each.key for each in PEER_SETTINGS]
+    peers = [{key: getattr(peer, key) for key in keys if getattr(peer, key)} for peer in layers.peers]
+    rows = [_row(layers, each) for each in SETTINGS]
+    return {"settings": rows, "peers": peers, "peers_origin": layers.peers_origin or "default"}
 
 
 def _row(layers: Layers, setting: Setting) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["SHOW", "duration", "quantity", "show_identity", "show_settings"]
+if TYPE_CHECKING:
+    from omninervous.ganglion.doctor import Finding
+
+__all__ = ["SHOW", "duration", "quantity", "show_findings", "show_identity", "show_settings"]
 
 _GOOD, _BAD, _DIM = "green", "bold red", "dim"
 _STATES = {"up": _GOOD, "connecting": "yellow", "down": _BAD, "idle": _DIM}
@@ -143,16 +146,25 @@ def show_identity(described: Mapping[str, Any]) -> None:
     )
 
 
-def show_settings(rows: list[dict[str, Any]], peers: list[dict[str, Any]], peers_origin: str) -> None:
+def show_settings(described: Mapping[str, Any]) -> None:
     """`omni config show`."""
     table = _table("setting", "value", "from")
-    for row in rows:
+    for row in described["settings"]:
         value = row["value"]
         text = "-" if value is None else ", ".join(value) if isinstance(value, list) else str(value)
         _add(table, row["key"], text, row["origin"])
-    for peer in peers:
+    for peer in described["peers"]:
         text = "  ".join(f"{key} {', '.join(it) if isinstance(it, tuple) else it}" for key, it in peer.items())
-        _add(table, "[[peer]]", text, peers_origin)
+        _add(table, "[[peer]]", text, described["peers_origin"])
+    _console().print(table)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """`omni doctor`."""
+    colours = {"ok": _GOOD, "warning": "yellow", "fault": _BAD}
+    table = _table("", "check", "found", "what to do")
+    for each in findings:
+        _add(table, Text(each.state, style=colours[each.state]), each.check, each.text, each.remedy)
     _console().print(table)
 
 

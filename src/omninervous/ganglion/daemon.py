@@ -39,8 +39,10 @@ from omninervous.ganglion.persist import Memory
 from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
 from omninervous.ganglion.tap import Tap
+from omninervous.ganglion.watch import Watch
 from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.journal import Journal
 from omninervous.hostos.metrics import MetricsServer, queue_metrics
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
@@ -138,7 +140,9 @@ class EdgeDaemon:
         # One worker: what is asked of netlink and of the disk happens in the order it was asked.
         self._worker = ThreadPoolExecutor(1, "ganglion")
         self._names = Names(config, ipv6=sockets.v6 is not None, resolved=self._resolved)
-        self._reactions = Reactions(memory, overlay, self._in_worker)
+        self._journal = Journal()
+        self._watch = Watch(self._journal)
+        self._reactions = Reactions(memory, overlay, self._in_worker, self._watch)
         self._metrics = metrics
         self._reloader = Reloader(reread, self._apply)
         self._candidates: tuple[Endpoint, ...] | None = None
@@ -213,9 +217,11 @@ class EdgeDaemon:
             return
         now = clock.now()
         if asleep := self._suspend.slept():
-            log.info("woke", seconds=round(asleep, 1))
+            self._journal.say("info", "woke", seconds=round(asleep, 1))
             self._node.reset_sessions(now, "suspend")
-        self._names.tick(now.boot, self._node.snapshot(now))
+        snapshot = self._node.snapshot(now)
+        self._names.tick(now.boot, snapshot)
+        self._watch.look(snapshot)
         self._drain()
         asyncio.get_running_loop().call_later(TICK, self._tick)
 
@@ -241,6 +247,7 @@ class EdgeDaemon:
             # A TAP cannot come back to its descriptor: better a clean end, and a new start by whoever watches over us.
             self._fail(SystemFailure(f"interface {self._overlay.name} was deleted: start omni-daemon again"))
             return
+        self._overlay.notice(present)
         found = addresses.candidates(
             present,
             self._sockets.port,
@@ -330,9 +337,11 @@ class EdgeDaemon:
         note = self._sockets.buffer_note
         return (Problem("small_udp_buffers", note),) if note else ()
 
-    async def _answer(self, command: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def _answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if command == "reload":
             return self._reloader.reload()
+        if command == "events":
+            return await self._journal.answer(arguments)
         now = clock.now()
         snapshot = self._node.snapshot(now)
         if command == "peers":
@@ -340,6 +349,7 @@ class EdgeDaemon:
         if command != "status":
             raise UserError(f"the daemon does not know {command!r}: are omni and omni-daemon of one version?")
         present = await asyncio.get_running_loop().run_in_executor(self._worker, netlink.interfaces)
+        self._overlay.notice(present)
         mine = next((each for each in present if each.name == self._overlay.name), None)
         overlay = OverlayView(
             self._overlay.name,

@@ -55,6 +55,7 @@ class Interface:
     """The main table's default route (IPv4 or IPv6) leaves here."""
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     """With global scope first, as the kernel lists them; not tentative, deprecated or temporary."""
+    mtu: int = 1500
 
 
 @contextlib.contextmanager
@@ -91,6 +92,7 @@ def _interface(link: Any, addresses: list[IPv4Interface | IPv6Interface], defaul
         alias=link.get_attr("IFLA_IFALIAS") or "",
         bridge_port=bool(info and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge"),
         default_route=default_route,
+        mtu=link.get_attr("IFLA_MTU") or 0,
         addresses=tuple(addresses),
     )
 

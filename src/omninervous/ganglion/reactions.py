@@ -8,9 +8,9 @@ from typing import Protocol, TypeVarTuple
 import structlog
 
 from omninervous.core import events as node
-from omninervous.core.identity import wireguard_text
 from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.persist import Memory
+from omninervous.ganglion.watch import Watch, short_name
 from omninervous.hostos.metrics import duration_histogram
 from omninervous.wire.keytext import encode_key
 
@@ -18,9 +18,6 @@ __all__ = ["Reactions", "Worker"]
 
 log = structlog.get_logger()
 Ts = TypeVarTuple("Ts")
-
-_SHORT = 8
-"""Characters of a public key that make a peer recognisable in a log line."""
 
 
 class Worker(Protocol):
@@ -36,8 +33,10 @@ class Reactions:
     (`SecretMismatchHint`, `NucleusKeyMismatch`, ...) is then not logged a second time.
     """
 
-    def __init__(self, memory: Memory, overlay: Overlay, worker: Worker) -> None:
+    def __init__(self, memory: Memory, overlay: Overlay, worker: Worker, watch: Watch) -> None:
         self._memory = memory
+        self._watch = watch
+        self._journal = watch.journal
         self._overlay = overlay
         self._worker = worker
         self.handshakes = duration_histogram(
@@ -45,7 +44,8 @@ class Reactions:
         )
 
     def react(self, event: node.NodeEvent) -> None:
-        """Carry out and log."""
+        """Carry out, log and keep."""
+        say = self._journal.say
         match event:
             case node.PersistTimestamp(mark):
                 self._memory.keep_timestamp(mark)
@@ -57,41 +57,41 @@ class Reactions:
                 self._worker(self._memory.keep_members, members)
             case node.NucleusPinned(name, identity):
                 self._memory.keep_pin(name, identity)
-                log.info("nucleus_pinned", nucleus=name, identity=encode_key(identity))
+                say("info", "nucleus_pinned", nucleus=name, identity=encode_key(identity))
             case node.VipAssigned(address, prefix, derivation):
-                log.info("vip", address=f"{address}/{prefix}", source="explicit" if derivation is None else "derived")
+                say(
+                    "info", "vip", address=f"{address}/{prefix}", source="explicit" if derivation is None else "derived"
+                )
                 self._worker(self._overlay.set_vip, address, prefix)
             case node.VipLost(address, _) | node.VipRefused(address, _):
-                log.warning("vip_lost", address=str(address))
+                say("warning", "vip_lost", address=str(address))
                 self._worker(self._overlay.drop_vip)
             case node.Problem(code, text, subject):
-                log.error("problem", code=code, text=text, **({"subject": subject} if subject else {}))
+                say("error", "problem", code=code, text=text, **({"subject": subject} if subject else {}))
             case node.ProblemSolved(code, subject):
-                log.info("solved", code=code, **({"subject": subject} if subject else {}))
+                say("info", "solved", code=code, **({"subject": subject} if subject else {}))
             case node.NucleusUp(name, endpoint, identity):
                 self._memory.keep_pin(name, identity)  # a key given by #KEY replaces an older pin
-                log.info("nucleus_up", nucleus=name, endpoint=str(endpoint))
+                say("info", "nucleus_up", nucleus=name, endpoint=str(endpoint))
             case node.NucleusDown(name, reason):
-                log.warning("nucleus_down", nucleus=name, reason=reason)
+                say("warning", "nucleus_down", nucleus=name, reason=reason)
             case node.PeerUp() | node.PeerDown():
-                if isinstance(event, node.PeerUp):
-                    self.handshakes.observe(event.seconds)
-                _log_peer(event)
+                self._say_peer(event)
             case _:
                 log.debug("event", kind=type(event).__name__)
 
-
-def _log_peer(event: node.PeerUp | node.PeerDown) -> None:
-    peer = (encode_key(event.identity) if event.identity else wireguard_text(event.peer))[:_SHORT]
-    match event:
-        case node.PeerUp():
-            log.info(
-                "peer_up",
-                peer=peer,
-                endpoint=str(event.endpoint),
-                session=event.session_id.hex(),
-                initiator=event.initiator,
-                seconds=round(event.seconds, 3),
-            )
-        case node.PeerDown():
-            log.info("peer_down", peer=peer, reason=event.reason)
+    def _say_peer(self, event: node.PeerUp | node.PeerDown) -> None:
+        peer = short_name(event.identity, event.peer)
+        if isinstance(event, node.PeerDown):
+            self._journal.say("info", "peer_down", peer=peer, reason=event.reason)
+            return
+        self._watch.begin(event)
+        self.handshakes.observe(event.seconds)
+        self._journal.say(
+            *("info", "peer_up"),
+            peer=peer,
+            endpoint=str(event.endpoint),
+            session=event.session_id.hex(),
+            initiator=event.initiator,
+            seconds=round(event.seconds, 3),
+        )

@@ -85,6 +85,10 @@ def edge_status(
         "cluster": config.cluster,
         "vip": _vip(snapshot.vip),
         "nuclei": [_nucleus(each) for each in snapshot.nuclei],
+        "named_peers": [
+            {"wireguard_public_key": wireguard_text(each.x25519), "endpoint": each.endpoint and str(each.endpoint)}
+            for each in config.peers
+        ],
         "sessions_active": snapshot.sessions_active,
         "handshakes_completed": snapshot.handshakes_completed,
         "rate_limited": snapshot.rate_limited,

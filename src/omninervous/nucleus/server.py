@@ -29,6 +29,7 @@ from omninervous.core.rendezvous import Rendezvous, RendezvousConfig
 from omninervous.errors import SystemFailure, UserError
 from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
+from omninervous.hostos.journal import Journal
 from omninervous.hostos.metrics import MetricsServer, queue_metrics
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
@@ -47,9 +48,16 @@ DATAGRAM_MAX = 2048
 """Longer than anything that we answer; the rest of a longer datagram is cut off, and no tag will fit."""
 TIMER_MIN = 0.05
 """Seconds between two runs of the timer: with many edges something is due all the time."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at what `omni events` should tell."""
 LOG_EVERY = 60.0
 """Seconds between two log lines with totals, when they have changed."""
 _DROP = "drop_"
+_TOLD = {
+    **dict.fromkeys(("registered", "expired", "displaced"), "info"),
+    **dict.fromkeys((f"{_DROP}rate_limited", f"{_DROP}message_rate", f"{_DROP}membership_bad_signature"), "warning"),
+}
+"""Counters that `omni events` tells of, and how much they matter."""
 _LINK_LOCAL = "%"
 """Marks the zone in an IPv6 address: only link-local ones have one."""
 
@@ -121,6 +129,7 @@ class NucleusDaemon:
         self._failure: BaseException | None = None
         self._started = clock.now().boot
         self._io: dict[str, int] = {}
+        self._journal = Journal()
 
     async def run(self, ready: Callable[[int], None] | None) -> int:
         """Until SIGTERM, SIGINT or a failure; the exit status."""
@@ -138,6 +147,7 @@ class NucleusDaemon:
                 loop.add_reader(each.fileno(), self._readable, each)
             log.info("up", port=self._sockets.port, identity=encode_key(self._identity.public))
             totals = loop.call_later(LOG_EVERY, self._log_totals, {})
+            self._look(self._rendezvous.snapshot().counters)
             if ready is not None:
                 ready(self._sockets.port)
             await self._stop.wait()
@@ -235,6 +245,15 @@ class NucleusDaemon:
         if not self._stop.is_set():
             asyncio.get_running_loop().call_later(LOG_EVERY, self._log_totals, totals)
 
+    def _look(self, before: Mapping[str, int]) -> None:
+        """Totals that grew become one event each: who causes them could otherwise push the others out."""
+        counters = self._rendezvous.snapshot().counters
+        for name, level in _TOLD.items():
+            if (count := counters.get(name, 0) - before.get(name, 0)) > 0:
+                self._journal.keep(level, name.removeprefix(_DROP), count=count)
+        if not self._stop.is_set():
+            asyncio.get_running_loop().call_later(LOOK_EVERY, self._look, counters)
+
     def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():  # asked twice: no more patience
             os._exit(1)
@@ -251,7 +270,9 @@ class NucleusDaemon:
         logs.configure(config.log_format, verbose=config.verbose)
         self._rendezvous.limit_sessions(config.limits.handshakes.per_source)
 
-    async def _answer(self, command: str, _arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def _answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if command == "events":
+            return await self._journal.answer(arguments)
         if command == "reload":
             return self._reloader.reload()
         if command == "peers":
