@@ -1,9 +1,10 @@
-//! The native engine's threads: for each queue, one turns the TAP's frames into datagrams, one the sockets' datagrams into
-//! frames.
+//! The native engine's threads: for each bulk queue, one turns the TAP's frames into datagrams, one the sockets' datagrams
+//! into frames; the express queue has one for both.
 //!
 //! ```text
 //! omni-txN:  poll TAP     -> read until empty -> Sender   -> one sendmsg a batch (UDP_SEGMENT)
 //! omni-rxN:  poll sockets -> recvmmsg (GRO)   -> Receiver -> one writev a super-frame
+//! omni-ex0:  both
 //! submit():  the control plane's commands, in its own thread
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod express;
 mod receive;
 mod transmit;
 mod udp;
@@ -32,12 +34,12 @@ use omninervous_engine::queue::Queue;
 use omninervous_engine::table::{PeerId, Table};
 use omninervous_engine::vnet::{VNET_HEADER, Vnet};
 use omninervous_sysio::Steering;
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 
 use crate::udp::Udp;
 
 /// How long a descriptor that only fails is left alone.
-const REST: std::time::Duration = std::time::Duration::from_secs(1);
+const REST: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// The kernel's smallest; a frame takes about 5 microseconds.
 const SLICE_NS: u64 = 100_000;
@@ -97,9 +99,13 @@ impl Engine {
         });
         // From here on `close` ends what was started, even if a thread cannot be.
         let engine = Self { common, control: Mutex::default(), threads: Mutex::default() };
-        for number in 0..engine.common.ends.len() {
-            engine.spawn(format!("omni-tx{number}"), number, transmit::run)?;
-            engine.spawn(format!("omni-rx{number}"), number, receive::run)?;
+        for (number, end) in engine.common.ends.iter().enumerate() {
+            if end.queue == Queue::Express {
+                engine.spawn(format!("omni-ex{number}"), number, express::run)?;
+            } else {
+                engine.spawn(format!("omni-tx{number}"), number, transmit::run)?;
+                engine.spawn(format!("omni-rx{number}"), number, receive::run)?;
+            }
         }
         Ok(engine)
     }

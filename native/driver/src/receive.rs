@@ -22,38 +22,54 @@ const SWEEP_NS: u64 = 500_000_000;
 /// Receive calls on one socket before the others are looked at.
 const TURN: usize = 8;
 
-struct Thread<'a> {
+/// One thread's way inward.
+pub(crate) struct Inward<'a> {
     common: &'a Common,
     end: &'a End,
     receiver: Receiver,
     buffers: Vec<Vec<u8>>,
     ready: Vec<Write>,
+    swept: u64,
 }
 
 pub(crate) fn run(common: &Common, end: &End) {
-    let buffers = (0..BATCH_SIZE).map(|_| vec![0; LARGEST_BATCH]).collect();
-    let mut thread = Thread { common, end, receiver: Receiver::default(), buffers, ready: vec![] };
-    let mut fds: Vec<_> =
-        end.udp.sockets.iter().map(|it| PollFd::from_borrowed_fd(it.socket.as_fd(), PollFlags::IN)).collect();
-    fds.push(PollFd::new(&common.wake, PollFlags::IN));
-    let mut swept = 0;
+    let mut inward = Inward::new(common, end);
+    let mut fds = vec![PollFd::new(&common.wake, PollFlags::IN)];
+    fds.extend(end.udp.sockets.iter().map(|it| PollFd::from_borrowed_fd(it.socket.as_fd(), PollFlags::IN)));
     while !common.closing() {
-        let waiting = common.table().pool().used() > 0;
-        let _ = poll(&mut fds, waiting.then_some(&SWEEP));
-        if waiting && now() - swept >= SWEEP_NS {
-            swept = now();
-            common.table().expire_fragments(swept);
-        }
-        for (fd, socket) in fds.iter().zip(end.udp.sockets.iter()) {
-            if !fd.revents().is_empty() {
-                thread.drain(socket);
-            }
-        }
+        let _ = poll(&mut fds, inward.patience().as_ref());
+        inward.take(&fds[1..]);
         common.announce();
     }
 }
 
-impl Thread<'_> {
+impl<'a> Inward<'a> {
+    pub(crate) fn new(common: &'a Common, end: &'a End) -> Self {
+        let buffers = (0..BATCH_SIZE).map(|_| vec![0; LARGEST_BATCH]).collect();
+        Self { common, end, receiver: Receiver::default(), buffers, ready: vec![], swept: 0 }
+    }
+
+    /// How long to wait for datagrams at most: None if nothing else is to be done.
+    pub(crate) fn patience(&self) -> Option<Timespec> {
+        (self.common.table().pool().used() > 0).then_some(SWEEP)
+    }
+
+    /// Take what the sockets have, whose polls these are. Whether there was anything.
+    pub(crate) fn take(&mut self, fds: &[PollFd<'_>]) -> bool {
+        if self.common.table().pool().used() > 0 && now() - self.swept >= SWEEP_NS {
+            self.swept = now();
+            self.common.table().expire_fragments(self.swept);
+        }
+        let mut any = false;
+        for (fd, socket) in fds.iter().zip(self.end.udp.sockets.iter()) {
+            if !fd.revents().is_empty() {
+                self.drain(socket);
+                any = true;
+            }
+        }
+        any
+    }
+
     fn drain(&mut self, socket: &Socket) {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         for _ in 0..TURN {

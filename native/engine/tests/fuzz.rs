@@ -1,0 +1,162 @@
+//! Any frame behind any virtio header, any datagram, and any plaintext of a member: the engine survives (overflow checks are
+//! on in test builds), and what it wants written lies inside of what arrived. `PROPTEST_CASES` makes it longer (`make fuzz`).
+
+use std::net::SocketAddr;
+
+use omninervous_engine::inbound::{Arrived, Receiver};
+use omninervous_engine::outbound::{Sender, Shared, Wire};
+use omninervous_engine::session::{Aead, HEADER, LaneKeys, Session, TAG};
+use omninervous_engine::table::{Link, MAX_FRAME, PeerId, Policy, Prefix};
+use omninervous_engine::vnet::{VNET_HEADER, Vnet};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const PEER: PeerId = [7; 32];
+const AT: u64 = 1;
+
+/// Counts what leaves, and holds it to the limits of one send.
+#[derive(Default)]
+struct Sent(usize);
+
+impl Wire for Sent {
+    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize, _: u8) {
+        assert!(segment > 0 && contents.len() <= 65_507 && contents.len().div_ceil(segment) <= 64);
+        self.0 += contents.len().div_ceil(segment);
+    }
+}
+
+fn keys(send: u8, recv: u8) -> LaneKeys {
+    LaneKeys { aead: Aead::Aes256Gcm, send: [send; 32].into(), recv: [recv; 32].into() }
+}
+
+/// An edge with one peer, and the session that the peer seals with.
+fn edge(link: Link, mtu: usize) -> (Shared, Session) {
+    let shared = Shared::new(OURS);
+    let everything = [(4, 0), (16, 0)].map(|(size, bits)| Prefix { address: vec![0; size], bits });
+    let policy = Policy {
+        link,
+        mac: Some(THEIRS),
+        ipv4: vec![[10, 200, 0, 2]],
+        ipv6: vec![[0xfd; 16]],
+        allowed: everything.to_vec(),
+        mtu,
+    };
+    shared.write().set_peer(PEER, &policy, 0);
+    shared.write().set_endpoint(&PEER, ([192, 0, 2, 1], 7).into(), None);
+    shared.write().install_session(&PEER, 5, u64::MAX, Session::new(6, &keys(1, 2)));
+    shared.write().select_session(&PEER, 5);
+    shared.write().set_flood(vec![PEER]);
+    (shared, Session::new(5, &keys(2, 1)))
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    prop_oneof![4 => Just(Link::Ethernet), 2 => Just(Link::Ip), 1 => Just(Link::Signalling)]
+}
+
+/// Bytes whose first ones are often those of a header.
+fn frame(source: [u8; 6], destination: [u8; 6]) -> impl Strategy<Value = Vec<u8>> {
+    let ethertype = prop_oneof![
+        3 => Just(vec![8, 0, 0x45, 0]),
+        3 => Just(vec![0x86, 0xdd, 0x60, 0]),
+        1 => Just(vec![8, 6]),
+        1 => Just(vec![0x81, 0, 0, 1, 8, 0, 0x45, 2]),
+        1 => vec(any::<u8>(), 0..6),
+    ];
+    let destination = prop_oneof![4 => Just(destination), 1 => Just([0xff; 6]), 1 => any::<[u8; 6]>()];
+    let body = prop_oneof![4 => vec(any::<u8>(), 0..100), 1 => vec(any::<u8>(), 1300..1600), 1 => vec(any::<u8>(), 9000..9300)];
+    (destination, ethertype, body, any::<bool>(), 0usize..70, any::<u8>()).prop_map(
+        move |(destination, ethertype, body, sound, at, value)| {
+            let mut frame = [&destination[..], &source[..], &ethertype[..], &body[..]].concat();
+            if sound {
+                make_sound(&mut frame, ethertype.len());
+            }
+            if let Some(byte) = frame.get_mut(12 + at).filter(|_| value % 3 == 0) {
+                *byte = value;
+            }
+            frame
+        },
+    )
+}
+
+/// Lengths, addresses and protocol as a stack writes them, so that what follows is looked at.
+fn make_sound(frame: &mut [u8], ethertype: usize) {
+    let start = 12 + if ethertype == 8 { 6 } else { 2 };
+    let Some(packet) = frame.get_mut(start..).filter(|it| it.len() > 60) else { return };
+    let size = packet.len();
+    let upper = if packet[0] >> 4 == 4 {
+        packet[2..4].copy_from_slice(&(size as u16).to_be_bytes());
+        packet[6..8].copy_from_slice(&[0x40, 0]);
+        packet[12..16].copy_from_slice(&[10, 200, 0, 2]);
+        packet[9] = if packet[9] % 2 == 0 { 6 } else { 17 };
+        20
+    } else {
+        packet[4..6].copy_from_slice(&((size - 40) as u16).to_be_bytes());
+        packet[8..24].fill(0xfd);
+        packet[6] = if packet[6] % 2 == 0 { 6 } else { 17 };
+        40
+    };
+    packet[upper + 12] = 0x50;
+}
+
+/// What a datagram left to be written, checked against the buffers that it lay in.
+fn finish(receiver: &mut Receiver, buffers: &[Vec<u8>], ready: &mut Vec<omninervous_engine::merge::Write>) {
+    receiver.flush(ready);
+    for write in ready.drain(..) {
+        let pieces: usize = write.pieces.iter().map(|it| buffers[it.buffer][it.start..it.start + it.len].len()).sum();
+        assert!(write.headers.len() + pieces <= 65_535 + 22);
+        assert!(write.vnet.gso_size == 0 || usize::from(write.vnet.gso_size) <= MAX_FRAME);
+        receiver.recycle(write);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_frame_behind_any_virtio_header(
+        link in link(), mtu in 576usize..9100, header: [u8; VNET_HEADER], plain: bool,
+        frames in vec(frame(OURS, THEIRS), 1..6),
+    ) {
+        let (shared, _) = edge(link, mtu);
+        let (mut sender, mut wire) = (Sender::default(), Sent::default());
+        let header = if plain { [0; VNET_HEADER] } else { header };
+        for mut frame in frames {
+            if let Some(vnet) = Vnet::decode(&header) {
+                sender.tap(&shared, &shared.read(), AT, &vnet, &mut frame, &mut wire);
+            }
+        }
+        sender.flush(&mut wire);
+    }
+
+    #[test]
+    fn any_datagram(datagrams in vec((0u8..8, vec(any::<u8>(), 0..200)), 1..20), ecn in 0u8..4) {
+        let (shared, _) = edge(Link::Ethernet, 1500);
+        let (mut receiver, mut ready) = (Receiver::default(), vec![]);
+        for (kind, mut data) in datagrams {
+            if let Some(first) = data.get_mut(..8) {
+                first.copy_from_slice(&[kind, 0, 0, 0, 5, 0, 0, 0]);
+            }
+            let from = Arrived { source: ([192, 0, 2, 9], 9).into(), buffer: 0, start: 0, ecn };
+            receiver.datagram(&shared, &shared.read(), AT, from, &mut data, &mut ready);
+        }
+        prop_assert!(ready.is_empty(), "nobody has the keys");
+    }
+
+    #[test]
+    fn any_plaintext_of_a_member(
+        link in link(), kinds in vec((0u8..6, 0u8..4, frame(THEIRS, OURS)), 1..24), raw: bool,
+    ) {
+        let (shared, far) = edge(link, 1500);
+        let (mut receiver, mut ready, mut buffers) = (Receiver::default(), vec![], vec![]);
+        for (kind, ecn, frame) in kinds {
+            let payload = if raw && frame.len() > 14 { frame[14..].to_vec() } else { [&[kind], &frame[..]].concat() };
+            let mut data = [&[0; HEADER][..], &payload[..], &[0; TAG][..]].concat();
+            let sequence = far.reserve(0, 1).expect("counters are left");
+            far.seal(0, sequence, &mut data).expect("lane 0 is open");
+            let from = Arrived { source: ([192, 0, 2, 1], 7).into(), buffer: buffers.len(), start: 0, ecn };
+            receiver.datagram(&shared, &shared.read(), AT, from, &mut data, &mut ready);
+            buffers.push(data);
+        }
+        finish(&mut receiver, &buffers, &mut ready);
+    }
+}
