@@ -16,5 +16,10 @@ for target in "${targets[@]}"; do
     # As a module: the targets may import what the tests share.
     .venv/bin/python -m "${module//\//.}" --seconds "${FUZZ_SECONDS:-60}" || failed+=("$target")
 done
+# The same for the Rust crate by itself, with overflow checks; twenty cases of each kind take about a second.
+echo "fuzz: native/engine/tests/fuzz.rs for about ${FUZZ_SECONDS:-60} s"
+targets+=(native/engine/tests/fuzz.rs)
+PROPTEST_CASES=$((${FUZZ_SECONDS:-60} * 20)) cargo --locked test --quiet --manifest-path native/Cargo.toml \
+    --package omninervous-engine --test fuzz || failed+=(native/engine/tests/fuzz.rs)
 echo "fuzz: $((${#targets[@]} - ${#failed[@]})) passed, ${#failed[@]} failed ${failed[*]}"
 [[ ${#failed[@]} -eq 0 ]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -21,6 +22,8 @@ from tests.netns.edges import ping, wait_for
 EXPRESS = 7
 STREAMS = 8
 STREAM_SIZE = 4 << 20
+NUMBERED = 5000
+"""Datagrams of the flow whose order is looked at."""
 _TRANSPORT = 4
 _HEADERS = 14 + 20 + 8
 """Ethernet, IPv4, UDP: a captured super-frame holds several datagrams of one size behind one header."""
@@ -42,6 +45,40 @@ def lanes_from(path: Path, source: Host) -> Counter[int]:
         if datagram is not None and datagram.source == source.address and datagram.payload[:1] == bytes([_TRANSPORT]):
             seen[datagram.payload[15] >> 4] += 1
     return seen
+
+
+def key_counters(path: Path, source: Host) -> list[tuple[bytes, int]]:
+    """Receiver index, which stands for the session's keys, and counter, whose top bits are the lane, of every transport
+    message that a host sent; all were captured one by one."""
+    found = []
+    for frame in frames_of(path):
+        datagram = udp_datagram(frame)
+        if datagram is not None and datagram.source == source.address and datagram.payload[:1] == bytes([_TRANSPORT]):
+            found.append((datagram.payload[4:8], int.from_bytes(datagram.payload[8:16], "little")))
+    return found
+
+
+def numbered(hosts: tuple[Host, Host], port: int) -> list[int]:
+    """Send numbered datagrams of one UDP flow as fast as it goes; the numbers that arrived, in that order."""
+    target = (str(PAIR_VIPS[1]), port)
+    arrived: list[int] = []
+    with hosts[1].namespace.udp_socket(*target) as there, hosts[0].namespace.udp_socket() as here:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        there.settimeout(5.0)
+        here.settimeout(5.0)
+        for number in range(NUMBERED):
+            here.sendto(number.to_bytes(4, "big"), target)
+        with contextlib.suppress(TimeoutError):
+            while not arrived or arrived[-1] != NUMBERED - 1:
+                arrived.append(int.from_bytes(there.recv(64), "big"))
+    return arrived
+
+
+def kernel_counter(host: Host, name: str) -> int:
+    """One of TcpExt in /proc/net/netstat: a line of names, a line of numbers."""
+    lines = [line.split() for line in host.namespace.run("cat", "/proc/net/netstat").stdout.splitlines()]
+    names, numbers = (line for line in lines if line[0] == "TcpExt:")
+    return int(dict(zip(names, numbers, strict=True))[name])
 
 
 def stream(hosts: tuple[Host, Host], port: int, seed: int, way: int) -> bool:
@@ -94,14 +131,24 @@ def test_streams_arrive_whole_whatever_the_number_of_queues(
 ) -> None:
     edges = started(lab, pair_lan, "--queues", str(queues))
     assert edges[0].peers()[0]["lanes"] == [0, *range(1, queues + 1), EXPRESS]
-    capture = Capture(lab, pair_lan[0].namespace, "eth0", "streams", packet_filter="udp", snap=128)
-    with ThreadPoolExecutor(STREAMS) as pool:
+    for host in pair_lan:  # every datagram by itself, so that each one's counter is in the capture
+        host.namespace.run("ethtool", "-K", "eth0", "tx-udp-segmentation", "off")
+    captures = [Capture(lab, host.namespace, "eth0", f"streams-{host.namespace.role}", snap=64) for host in pair_lan]
+    with ThreadPoolExecutor(STREAMS + 1) as pool:
         streams = [pool.submit(stream, pair_lan, 7000 + n, seed + n, n % 2) for n in range(STREAMS)]
+        order = pool.submit(numbered, pair_lan, 8000)
         assert ping(pair_lan[0].namespace, str(PAIR_VIPS[1]), 10).loss == 0
         assert all(each.result() for each in streams)
-    path = capture.stop()
-    used = set(lanes_from(path, pair_lan[0])) | set(lanes_from(path, pair_lan[1]))
+    used = set()
+    for host, capture in zip(pair_lan, captures, strict=True):
+        pairs = key_counters(capture.stop(), host)
+        assert len(pairs) > STREAMS * STREAM_SIZE / 2 / 1400 and len(set(pairs)) == len(pairs), "a pair was repeated"
+        used |= {counter >> 60 for _, counter in pairs}
     assert used <= {0, *range(1, queues + 1), EXPRESS} and len(used - {0, EXPRESS}) > (queues > 1)
+    arrived = order.result()
+    assert arrived == sorted(arrived) and len(arrived) > NUMBERED / 10, "one flow stays in one queue"
+    for host in pair_lan:
+        assert not any(kernel_counter(host, name) for name in ("TCPSACKReorder", "TCPTSReorder", "TCPRenoReorder"))
     for edge in edges:
         drops = edge.status()["drops"]
         assert not {"replay", "bad_tag", "lane", "counter_limit"} & drops.keys(), drops
