@@ -8,7 +8,6 @@ as a hostile member would), from known and unknown addresses, while time passes.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
@@ -22,6 +21,7 @@ from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.hello import Hello
 from omninervous.wire.signalling import HeartbeatAck, Probe, QueryPeer, RegisterAck, decode_signalling
+from tests.fuzz.command import main
 from tests.nucleus_edges import Edge, World
 
 EDGES = 24
@@ -144,30 +144,24 @@ class Fuzz:
                     raise AssertionError("an unknown message from the Nucleus")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    given = parser.parse_args()
-    end, steps, rounds = time.monotonic() + given.seconds, 0, 0
-    totals: Counter[str] = Counter()
-    while time.monotonic() < end:
-        seed = given.seed + rounds
-        fuzz = Fuzz(seed)
+def run(seconds: float, seed: int) -> Counter[str]:
+    outcomes: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    while not outcomes or time.monotonic() < end:
+        fuzz = Fuzz(seed + outcomes["rounds"])
         try:
             for _ in range(2000):
                 fuzz.step()
-                steps += 1
+                outcomes["arrivals"] += 1
                 if time.monotonic() >= end:
                     break
         except Exception:
-            print(f"seed {seed}, step {steps}: run again with --seed {seed}", file=sys.stderr)
+            print(f"run again with --seed {seed + outcomes['rounds']}", file=sys.stderr)
             raise
-        rounds += 1
-        totals.update(fuzz.world.nucleus.snapshot().counters)
-    print(f"{steps} arrivals in {rounds} rounds from seed {given.seed}: {dict(totals)}")
-    return 0
+        outcomes["rounds"] += 1
+        outcomes.update(fuzz.world.nucleus.snapshot().counters)
+    return outcomes
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(run, __doc__)
