@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import rich_click as click
 
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.errors import UserError
-from omninervous.hostos.state import default_config_path
+from omninervous.hostos.state import CONFIG_VARIABLE, default_config_path
 
 if TYPE_CHECKING:
     from omninervous.cli.layers import Layers
@@ -36,7 +37,7 @@ def check(file: Path | None, as_json: bool) -> int:
     """Every fault of a file, with its line. Exit status 2 if there is one."""
     from omninervous.cli.config_file import read_config
 
-    found = read_config(file or default_config_path())
+    found = read_config(file or Path(os.environ.get(CONFIG_VARIABLE) or default_config_path()))
     faults = [asdict(each) for each in found.faults]
     sentences = [each.sentence(found.path) for each in found.faults]
     if not faults and (misfit := _misfit(found.path)):
