@@ -28,7 +28,7 @@ def test_the_users_two_commands_make_one_ethernet_segment(pair: Pair) -> None:
     (seen_by_a,), (seen_by_b,) = pair.a.peers(), pair.b.peers()
     assert (seen_by_a["identity"], seen_by_b["identity"]) == (pair.key_b, pair.key_a)
     assert {each["id"] for each in seen_by_a["sessions"]} & {each["id"] for each in seen_by_b["sessions"]}
-    assert seen_by_a["kind"] == "pair" and seen_by_a["path"] == "direct" and seen_by_a["lanes"][0] == 0
+    assert seen_by_a["kind"] == "pair" and seen_by_a["path"]["kind"] == "lan" and seen_by_a["lanes"][0] == 0
     assert seen_by_a["endpoint"] == f"{pair.hosts[1].address}:51820"
 
 

@@ -128,6 +128,10 @@ class Machine(Protocol):
     address: Endpoint
     """Where it listens, on its own side of the NAT."""
     nat: Nat | None
+    more: tuple[Endpoint, ...]
+    """Other addresses of a machine with several, none of them behind a NAT."""
+    leaves_from: dict[str, Endpoint]
+    """Its routes: the source towards a host, where it is not `address`."""
 
     def receive(self, now: Now, source: Endpoint, data: bytes) -> None: ...
     def timeout(self, now: Now) -> None: ...
@@ -146,6 +150,8 @@ class World:
         self.wall_offset = WALL_AT_START
         self.machines: dict[Endpoint, Machine] = {}
         self.nats: dict[str, Nat] = {}
+        self.ways: dict[tuple[str, str], float | None] = {}
+        """Latency from one host to another where it is not the weather's; None: nothing gets through."""
         self.datagrams = 0
         self.bytes = 0
         self.lost = 0
@@ -177,20 +183,25 @@ class World:
 
     def attach(self, machine: Machine) -> None:
         """Plug a machine in."""
-        self.machines[machine.address] = machine
+        for address in (machine.address, *machine.more):
+            self.machines[address] = machine
         if machine.nat is not None:
             self.nats[machine.nat.public] = machine.nat
         self.settle(machine)
 
     def detach(self, machine: Machine) -> None:
         """Pull the cable (and the plug: it is not driven any more)."""
-        if self.machines.get(machine.address) is machine:
-            del self.machines[machine.address]
+        for address in [each for each, known in self.machines.items() if known is machine]:
+            del self.machines[address]
 
     def entropy(self, name: str) -> Callable[[int], bytes]:
         """Random bytes for one machine, from the world's seed."""
         self._streams += 1
         return Random(f"{self.seed} {name} {self._streams}").randbytes
+
+    def sent_to(self, spoofed: Endpoint) -> int:
+        """Bytes that went to a marked address."""
+        return self._sent.get(spoofed, 0)
 
     def next_number(self) -> int:
         """For one more machine."""
@@ -256,7 +267,7 @@ class World:
         self._check_nonce(machine, data)
         nat, neighbour = machine.nat, self.machines.get(target)
         if nat is None:
-            self.inject(machine.address, target, data)
+            self.inject(machine.leaves_from.get(target.host, machine.address), target, data)
         elif neighbour is not None and neighbour.nat is nat:
             self.inject(machine.address, target, data, inside=nat)
         elif target.host != nat.public:
@@ -270,14 +281,18 @@ class World:
         self._trace.update(f"{self.boot:.6f} {source} {target}".encode() + data)
         self._log.append(f"{self.boot:12.4f}  {source} -> {target}  type {data[0]} {len(data)} B")
         weather, random = self.weather, self.random
+        latency = self.ways.get((source.host, target.host), weather.latency)
+        if latency is None:
+            self.lost += 1
+            return
         copies = 1 + (random.random() < weather.duplicate)
         for _ in range(copies):
             if random.random() < weather.loss:
                 self.lost += 1
                 continue
-            delay = weather.latency + weather.jitter * random.random()
+            delay = latency + weather.jitter * random.random()
             if random.random() < weather.reorder:
-                delay += 5 * weather.latency * random.random()
+                delay += 5 * latency * random.random()
             self.at(self.boot + delay, lambda: self._arrive(source, target, data, inside))
 
     def _arrive(self, source: Endpoint, target: Endpoint, data: bytes, inside: Nat | None) -> None:
@@ -338,6 +353,8 @@ class Edge:
         self.config = config
         self.address = address
         self.nat = nat
+        self.more: tuple[Endpoint, ...] = ()
+        self.leaves_from: dict[str, Endpoint] = {}
         self.node = Node(config, identity, world.entropy(name))
         self.datapath = Datapath(identity.mac, world.entropy(f"{name} datapath"))
         self.events: list[NodeEvent] = []
@@ -364,11 +381,14 @@ class Edge:
         """kill -9."""
         self.world.detach(self)
 
-    def move(self, address: Endpoint) -> None:
-        """Another underlay address (roaming)."""
+    def move(self, address: Endpoint, nat: Nat | None = None, *, notice: bool = False) -> None:
+        """Another underlay address, perhaps behind a NAT (roaming); with `notice` the daemon is told at once."""
         self.world.detach(self)
-        self.address = address
+        self.address, self.nat = address, nat
         self.world.attach(self)
+        if notice:
+            self.do(lambda node, now: node.set_candidates(now, (address,)))
+            self.do(lambda node, now: node.network_changed(now))
 
     def transmit(self, frame: bytes) -> None:
         """The local stack sends a frame."""
@@ -462,6 +482,8 @@ class Nucleus:
         self, world: World, name: str, identity: Identity, address: Endpoint, config: RendezvousConfig
     ) -> None:
         self.nat: Nat | None = None
+        self.more: tuple[Endpoint, ...] = ()
+        self.leaves_from: dict[str, Endpoint] = {}
         self.name = name
         self.number = world.next_number()
         self.identity = identity

@@ -47,11 +47,19 @@ def cluster(secret: str = "a secret of enough characters") -> ClusterKeys:
     return derive_cluster("testnet", secret)
 
 
+def member_config(name: str, identity: Identity, boot: int = 0, **more: object) -> NodeConfig:
+    """Of a member of the one cluster here."""
+    boot_id = identity.public[:15] + bytes([boot])
+    base = NodeConfig(boot_id=boot_id, cluster=cluster(), nuclei=(NucleusConfig(NAME),), name=name)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
 class Clusternet:
     """A world with one Nucleus; edges are made behind NATs of their own, one second apart if wished."""
 
     def __init__(self, seed: int = 1, world: World | None = None) -> None:
         self.world = world or World(seed)
+        self.name = NAME
         self.nucleus = self.world.nucleus("nucleus", NUCLEUS, NUCLEUS_HOST)
         self.edges: list[Edge] = []
 
@@ -60,14 +68,20 @@ class Clusternet:
     ) -> Edge:
         number = len(self.edges) + 1
         identity = identity or seeded_identity(name)
-        base = NodeConfig(
-            boot_id=identity.public[:15] + bytes([boot]), cluster=cluster(), nuclei=(NucleusConfig(NAME),), name=name
-        )
-        config = replace(base, **more)  # type: ignore[arg-type]
         router = nat or Nat(f"203.0.113.{number}")
-        edge = self.world.edge(name, identity, config, f"192.168.0.{number}", router)
+        edge = self.world.edge(
+            name, identity, member_config(name, identity, boot, **more), f"192.168.0.{number}", router
+        )
         self.edges.append(edge)
         return edge.start([(NAME, self.nucleus.address)])
+
+    def public(self, name: str, *hosts: str) -> Edge:
+        """An edge on one or several public addresses; it sends from the first of them."""
+        identity = seeded_identity(name)
+        edge = self.world.edge(name, identity, member_config(name, identity), hosts[0])
+        edge.more = tuple(Endpoint(host, edge.address.port) for host in hosts[1:])
+        self.edges.append(edge)
+        return edge.start([(NAME, self.nucleus.address)], (edge.address, *edge.more))
 
     def run(self, seconds: float) -> None:
         self.world.run(seconds)

@@ -37,7 +37,7 @@ PEER: dict[str, Any] = {
     "kind": "wireguard",
     "state": "up",
     "endpoint": "[2001:db8::1]:5",
-    "path": "direct",
+    "path": {"kind": "nat", "rtt_ms": 12.34, "endpoint": "192.0.2.2:51820", "alternatives": []},
     "sessions": [{"id": "ab" * 8, "current": True}],
     "handshake_age_seconds": 5.0,
     "aead": "aes-256-gcm",
@@ -84,7 +84,15 @@ def test_peers_and_fdb_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     tables.SHOW["fdb"]({"fdb": [entry, entry | {"learned": False, "age_seconds": None}]})
     tables.SHOW["fdb"]({"fdb": []})
     shown = capsys.readouterr().out
-    for text in ("[2001:db8::1]:5 direct", "abababab", "2.0 KiB", "WireGuard", "62:cd:ab", "3 s ago", "no peers yet"):
+    for text in (
+        "[2001:db8::1]:5 nat 12.3 ms",
+        "abababab",
+        "2.0 KiB",
+        "WireGuard",
+        "62:cd:ab",
+        "3 s ago",
+        "no peers yet",
+    ):
         assert text in shown
 
 

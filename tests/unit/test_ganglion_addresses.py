@@ -6,7 +6,7 @@ from ipaddress import ip_interface
 
 import pytest
 
-from omninervous.ganglion.addresses import MAX_CANDIDATES, candidates
+from omninervous.ganglion.addresses import MAX_CANDIDATES, underlay
 from omninervous.ganglion.netlink import OVERLAY_ALIAS, Interface
 
 
@@ -23,12 +23,13 @@ def nic(name: str, *addresses: str, up: bool = True, loopback: bool = False, **m
 
 
 def hosts(*present: Interface, iface: str | None = None, ipv6: bool = True) -> list[str]:
-    return [each.host for each in candidates(present, 51820, device="omni0", iface=iface, ipv6=ipv6)]
+    return [each.host for each in underlay(present, 51820, device="omni0", iface=iface, ipv6=ipv6).candidates]
 
 
 def test_both_families_are_announced_with_our_port() -> None:
-    found = candidates([nic("eth0", "192.0.2.1/24", "2001:db8::1/64")], 7, device="omni0")
-    assert [str(each) for each in found] == ["192.0.2.1:7", "[2001:db8::1]:7"]
+    found = underlay([nic("eth0", "192.0.2.1/24", "2001:db8::1/64")], 7, device="omni0")
+    assert [str(each) for each in found.networks] == ["192.0.2.0/24", "2001:db8::/64"]
+    assert [str(each) for each in found.candidates] == ["192.0.2.1:7", "[2001:db8::1]:7"]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,10 @@ def test_both_families_are_announced_with_our_port() -> None:
         nic("lo", "127.0.0.1/8", "::1/128", "192.0.2.9/32", loopback=True),
         nic("eth1", "169.254.3.4/16", "fe80::1/64"),
         nic("eth1", "192.0.2.1/24", up=False),
+        nic("eth1", "192.0.2.1/24", carrier=False),
+        nic("wg0", "192.0.2.1/24", kind="wireguard", tunnel=True),
         nic("omni0", "10.200.0.1/13"),
+        nic("omni7", "10.200.0.1/13"),
         nic("robot-net", "10.200.0.1/13", alias=OVERLAY_ALIAS),
         nic("docker0", "172.17.0.1/16", kind="bridge"),
         nic("br-0123456789ab", "172.18.0.1/16", kind="bridge"),
@@ -62,6 +66,13 @@ def test_the_default_routes_nic_comes_first_and_the_list_is_bounded() -> None:
     many = [nic(f"eth{n}", f"192.0.2.{n}/24") for n in range(1, 20)]
     found = hosts(*many, nic("wan", "198.51.100.1/24", default_route=True))
     assert found[0] == "198.51.100.1" and len(found) == MAX_CANDIDATES
+
+
+def test_another_gateway_is_another_way_out() -> None:
+    def ways(gateway: str) -> object:
+        return underlay([nic("eth0", "192.0.2.9/24", default_route=True, gateways=(gateway,))], 7, device="omni0")
+
+    assert ways("192.0.2.1") == ways("192.0.2.1") != ways("192.0.2.2")
 
 
 def test_a_chosen_nic_is_the_only_one() -> None:

@@ -19,7 +19,8 @@ from omninervous.core.events import PeerDown, PeerUp
 from omninervous.core.handshakes import Handshakes
 from omninervous.core.noise import ZERO_PSK
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Kind, Peer, PeerProfile
+from omninervous.core.peer import Peer
+from omninervous.core.profile import Kind, PeerProfile
 from omninervous.errors import RemoteError
 from omninervous.wire.control import Caps, Close, CloseReason, PathChallenge, PathResponse, Versions, decode_control
 from tests.nodes import X, Y, Z, at, commands, context, events, identity, membership
@@ -46,6 +47,7 @@ class Meeting:
         self.answer(now)
         if self.peer.link.value == "ethernet":
             self.caps(now)
+            self.be_there(now)
         self.ctx.commands.clear()
         self.ctx.events.clear()
         self.ctx.signals.clear()
@@ -59,6 +61,13 @@ class Meeting:
         self.theirs.answer(at(now), initiation)
         response = commands(self.theirs._ctx, SendDatagram)[0].data
         self.peer.handle_established(at(now), X, self.handshakes.handle_response(at(now), response))
+
+    def be_there(self, now: float) -> None:
+        """Answer all challenges."""
+        for command in commands(self.ctx, SendControl):
+            message = decode_control(command.payload) if command.payload else None
+            if isinstance(message, PathChallenge):
+                self.control(now, PathResponse(message.token))
 
     def caps(self, now: float, boot: bytes = bytes(16), **fields: object) -> None:
         theirs = OwnAddress(context("partner"))
@@ -142,20 +151,23 @@ def test_a_renewal_asks_nobody_and_goes_to_the_proven_endpoint_only() -> None:
     assert not meeting.ctx.signals
 
 
-def test_the_side_that_began_renews_at_120_seconds_but_only_if_the_link_is_used() -> None:
-    used, idle = Meeting().up(), Meeting().up()
+def test_the_side_that_began_renews_at_120_seconds_but_a_stock_peer_only_if_the_link_is_used() -> None:
+    used, idle = Meeting(Kind.WIREGUARD).up(), Meeting(Kind.WIREGUARD).up()
     used.active(tx_at=121.5, rx_at=121.0)
     idle.active(tx_at=119.0, rx_at=119.0)
     for meeting in (used, idle):
         meeting.peer.handle_timeout(at(122.0))
     assert used.peer.connecting and not idle.peer.connecting
+    kept = Meeting().up()
+    kept.peer.handle_timeout(at(122.0))
+    assert kept.peer.connecting
 
 
 def test_a_silent_peer_is_looked_for_everywhere() -> None:
     meeting = Meeting(Kind.MEMBER).up()
     meeting.peer.set_candidates(at(2.0), (Y, Z))
     meeting.active(tx_at=10.0, tx_data_at=10.0, rx_at=9.0)
-    meeting.ticks(10.0, 26.0)
+    meeting.ticks(10.0, 13.0)
     assert {command.endpoint for command in commands(meeting.ctx, SendDatagram)} == {X, Y, Z}
     assert meeting.ctx.signals == [QueryWanted(KEY, ask_to_initiate=False)]
 
@@ -203,8 +215,9 @@ def test_a_challenge_is_answered_to_where_it_came_from() -> None:
     index = meeting.peer.current_index
     assert index is not None
     meeting.peer.handle_control(at(2.0), index, PathChallenge(b"12345678"), Z, 45)
-    (answer,) = commands(meeting.ctx, SendControl)
-    assert answer.endpoint == Z and decode_control(answer.payload) == PathResponse(b"12345678")
+    answer, back = commands(meeting.ctx, SendControl)
+    assert back.endpoint == Z and isinstance(decode_control(back.payload), PathChallenge), "does it lead there, too?"
+    assert answer.endpoint == Z and decode_control(answer.payload) == PathResponse(b"12345678", Z)
 
 
 def test_the_engine_has_a_session_before_its_peer_can_use_it() -> None:
@@ -269,12 +282,19 @@ def test_a_stock_peer_gets_an_empty_packet_to_confirm_and_no_control() -> None:
     assert meeting.keepalives() == 0, "a stock peer's link is not kept open"
 
 
-def test_an_edges_link_is_kept_open() -> None:
+def test_an_idle_edge_is_asked_whether_it_is_there_and_looked_for_if_not() -> None:
     meeting = Meeting().up()
-    for second in range(2, 100):
-        meeting.active(rx_at=float(second))
-        meeting.peer.handle_timeout(at(float(second)))
-    assert meeting.keepalives() == 3, "every 25 s"
+
+    def asked(since: float, until: float) -> list[PathChallenge]:
+        meeting.ticks(since, until)
+        sent = [decode_control(command.payload) for command in commands(meeting.ctx, SendControl)]
+        return [message for message in sent if isinstance(message, PathChallenge)]
+
+    assert not asked(2.0, 23.0)
+    challenges = asked(24.0, 27.0)
+    assert challenges and all(each.in_use for each in challenges)
+    meeting.ticks(28.0, 30.0)
+    assert meeting.peer.connecting and meeting.ctx.counters["paths_lost"] == 1
 
 
 def test_a_punch_opens_the_nat_and_calls_unless_there_is_a_session() -> None:
@@ -284,8 +304,12 @@ def test_a_punch_opens_the_nat_and_calls_unless_there_is_a_session() -> None:
     meeting.peer.handle_timeout(at(1.1))
     assert meeting.peer.connecting
     up = Meeting(Kind.MEMBER).up()
-    up.peer.punch(at(2.0), (Y,), ask_to_initiate=False)
-    assert [(command.payload, command.endpoint) for command in commands(up.ctx, SendControl)] == [(b"", Y)]
+    up.peer.set_candidates(at(2.0), (Y,))
+    up.ctx.commands.clear()
+    up.peer.handle_timeout(at(4.0))
+    up.peer.punch(at(4.0), (Y,), ask_to_initiate=False)
+    challenges = [command for command in commands(up.ctx, SendControl) if command.payload[:2] == b"\x04\x03"]
+    assert [challenge.endpoint for challenge in challenges] == [Y]
     assert not up.peer.connecting
     up.peer.punch(at(2.0), (Y,), ask_to_initiate=True)
     assert up.peer.connecting, "it asked for it: it has lost the session"

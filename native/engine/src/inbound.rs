@@ -93,9 +93,11 @@ impl Receiver {
             Err(refused) => return shared.counters.drop(reason_of(refused)),
         };
         shared.counters.received(opened.lane, data.len());
-        note(shared, now, entry, row, from.source, data.len(), opened.highest);
         let size = data.len();
         let payload = &mut data[HEADER..HEADER + opened.len];
+        // An edge's control message that only measures a path is no move: ControlReceived names its source.
+        let measures = row.link == Link::Ethernet && payload.first() == Some(&CONTROL);
+        note(shared, now, entry, row, from.source, size, opened.highest && !measures);
         if payload.is_empty() {
             return;
         }

@@ -102,7 +102,7 @@ def show_peers(answer: Mapping[str, Any]) -> None:
             peer["name"] or ("WireGuard" if peer["kind"] == "wireguard" else "-"),
             peer["vip"] or "-",
             _state(peer["state"]),
-            f"{peer['endpoint'] or '-'}{' ' + peer['path'] if peer['path'] else ''}",
+            f"{peer['endpoint'] or '-'}{_way(peer['path'])}",
             current,
             _AEAD.get(peer["aead"], "-"),
             duration(peer["handshake_age_seconds"]),
@@ -110,6 +110,14 @@ def show_peers(answer: Mapping[str, Any]) -> None:
             quantity(peer["tx_bytes"]),
         )
     console.print(table)
+
+
+def _way(path: Mapping[str, Any] | None) -> str:
+    if path is None:
+        return ""
+    rtt = "" if path["rtt_ms"] is None else f" {path['rtt_ms']:.1f} ms"
+    more = f" +{len(path['alternatives'])}" if path["alternatives"] else ""
+    return f" {path['kind']}{rtt}{more}"
 
 
 def show_fdb(answer: Mapping[str, Any]) -> None:

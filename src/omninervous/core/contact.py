@@ -14,7 +14,8 @@ from omninervous.core.events import NucleusConfig, NucleusKeyMismatch, NucleusPi
 from omninervous.core.handshakes import MAX_ENDPOINTS, Handshakes
 from omninervous.core.identity import x25519_of
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Kind, Peer, PeerProfile
+from omninervous.core.peer import Peer
+from omninervous.core.profile import Kind, PeerProfile
 from omninervous.core.timers import earliest
 from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.address import Endpoint

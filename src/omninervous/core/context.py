@@ -14,6 +14,7 @@ from omninervous.core.dataplane import Command, PeerId
 from omninervous.core.events import NodeConfig, NodeEvent, Problem, ProblemSolved
 from omninervous.core.identity import Identity
 from omninervous.core.noise import StaticKeys
+from omninervous.core.pathkind import Network
 from omninervous.core.staging import Staging
 from omninervous.core.tai64n import Tai64nClock
 from omninervous.core.timers import Timers
@@ -22,6 +23,7 @@ from omninervous.wire.membership import VipClaim
 
 __all__ = [
     "AddressGranted",
+    "AddressProven",
     "AddressTaken",
     "AskAgain",
     "ClaimSeen",
@@ -30,6 +32,7 @@ __all__ = [
     "Forgotten",
     "MemberChanged",
     "MembershipSeen",
+    "PathMoved",
     "PeerAvailable",
     "PeerLost",
     "PunchWanted",
@@ -76,6 +79,20 @@ class PeerAvailable:
     """A session can be used (also when it replaces another)."""
 
     peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PathMoved:
+    """The peer's datagrams go to another address, which is proven."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class AddressProven:
+    """A Nucleus has asked us to prove that we are at a new address, and our answer is on its way."""
+
+    view: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +171,8 @@ Signal = (
     | MembershipSeen
     | ClaimSeen
     | PeerAvailable
+    | PathMoved
+    | AddressProven
     | PeerLost
     | Forgotten
     | AddressGranted
@@ -188,6 +207,8 @@ class Context:
         self.problems: dict[tuple[str, str], Problem] = {}
         self.endpoints: dict[Endpoint, PeerId] = {}
         """Current endpoint of every peer that has one: what "a known endpoint" means."""
+        self.networks: tuple[Network, ...] = ()
+        """The networks that our interfaces are on."""
         self.nuclei: dict[PeerId, str] = {}
         """X25519 keys of the Nuclei in use, with the name that each goes by."""
         self._requests = 0

@@ -243,8 +243,8 @@ class ControlReceived:
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """A packet with the lane's highest counter came from elsewhere than the peer's endpoint. At most one per
-    session, source and second."""
+    """A packet with the lane's highest counter came from elsewhere than the peer's endpoint; for ETHERNET, data or a
+    keepalive: `ControlReceived` names the source of a control message. At most one per session, source and second."""
 
     peer: PeerId
     local_index: int

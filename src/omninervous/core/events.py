@@ -26,6 +26,7 @@ __all__ = [
     "NucleusPinned",
     "NucleusStatus",
     "NucleusUp",
+    "PathStatus",
     "PeerConfig",
     "PeerDown",
     "PeerStatus",
@@ -317,6 +318,17 @@ class SessionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PathStatus:
+    """One address of a peer that a round trip has proven."""
+
+    kind: str
+    """`lan`, `ipv6`, `direct` or `nat`"""
+    endpoint: Endpoint
+    rtt: float | None
+    """Seconds; None: not measured yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStatus:
     peer: PeerId
     kind: str
@@ -331,8 +343,12 @@ class PeerStatus:
     ula: str | None
     """IPv6 literal."""
     endpoint: Endpoint | None
-    path: str
-    """`direct`; empty while there is none"""
+    path: PathStatus | None
+    """How its frames go; None while there is no session."""
+    alternatives: tuple[PathStatus, ...]
+    """Other addresses that answered in the last seconds, the fastest first."""
+    keepalive: float | None
+    """Seconds of silence after which the path is kept open; None for a stock peer."""
     proven: bool
     """A round trip proved the endpoint."""
     sessions: tuple[SessionStatus, ...]

@@ -13,6 +13,7 @@ from omninervous.core.admission import Held
 from omninervous.core.clock import Now
 from omninervous.core.context import (
     AddressGranted,
+    AddressProven,
     AddressTaken,
     AskAgain,
     ClaimSeen,
@@ -21,6 +22,7 @@ from omninervous.core.context import (
     Forgotten,
     MemberChanged,
     MembershipSeen,
+    PathMoved,
     PeerAvailable,
     PeerLost,
     PunchWanted,
@@ -36,7 +38,9 @@ from omninervous.core.inquiry import Inquiry
 from omninervous.core.neighbours import Neighbours
 from omninervous.core.noise import IncomingInitiation
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Kind, Peer
+from omninervous.core.pathkind import Network
+from omninervous.core.peer import Peer
+from omninervous.core.profile import Kind
 from omninervous.core.queries import Target
 from omninervous.core.report import snapshot
 from omninervous.core.roster import Known
@@ -86,8 +90,9 @@ class Fabric:
         self._neighbours.start(now)
         self._ctx.timers.set(("housekeeping", ""), now.boot + HOUSEKEEPING_SECONDS)
 
-    def set_candidates(self, now: Now, endpoints: tuple[Endpoint, ...]) -> None:
-        """Our own underlay addresses."""
+    def set_candidates(self, now: Now, endpoints: tuple[Endpoint, ...], networks: tuple[Network, ...]) -> None:
+        """Our own underlay addresses, and the networks they are on."""
+        self._ctx.networks = networks
         for view in self._views.values():
             view.set_candidates(now, endpoints)
 
@@ -99,6 +104,12 @@ class Fabric:
     def set_peer_endpoints(self, now: Now, key: PeerId, endpoints: tuple[Endpoint, ...]) -> None:
         """What the name of a configured peer's endpoint resolves to."""
         self._neighbours.set_endpoints(now, key, endpoints)
+
+    def network_changed(self, now: Now) -> None:
+        """The way to everybody may be another one: ask at once."""
+        for view in self._views.values():
+            view.network_changed(now)
+        self._neighbours.network_changed(now)
 
     def reset(self, now: Now, reason: str) -> None:
         """Drop all sessions and start again."""
@@ -278,6 +289,11 @@ class Fabric:
                 self._contest(now, known)
             case PeerAvailable(key):
                 self._peer_available(now, key)
+            case PathMoved(key):
+                if self.view_of(key) is None:
+                    self._neighbours.handle_available(key)
+            case AddressProven():
+                self._neighbours.address_proven()
             case PeerLost(key, reason):
                 self._peer_lost(now, key, reason)
             case Forgotten(key):
@@ -288,6 +304,7 @@ class Fabric:
                 self._ctx.solved("no_nucleus")
                 self._ctx.solved("cloned")
                 self._grant(now)
+                self._neighbours.hope_again(now)
             case AddressTaken(_, holder):
                 self._taken(now, holder)
             case CloneFound(name):

@@ -4,10 +4,11 @@
 |-----------------------------------------------------|-----------------------------------------------|
 | data came and nothing was sent for 10 s since       | a keepalive                                   |
 | data was sent and nothing came for 15 s since       | the peer is silent: a new handshake           |
-| nothing was sent for 25 s, and the link is kept     | a keepalive, for the NATs on the way          |
-| nothing came for 45 s, and both sides keep the link | the peer is silent: a new handshake           |
+| data was sent and nothing came for 0.3 s            | an edge is asked whether it is there          |
+| nothing was sent or came, and the link is kept      | the same, for the NATs on the way             |
 
-"Data" excludes keepalives and control messages, or two silent sides would keep each other awake.
+"Data" excludes keepalives and control messages, or two silent sides would keep each other awake. How long a silence the
+NATs on the way forgive is learned (`lifetime.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 
 from omninervous.core.dataplane import SessionActivity
 
-__all__ = ["KEEPALIVE_PASSIVE", "KEEPALIVE_PERSISTENT", "SILENT_AFTER", "Liveness", "Traffic"]
+__all__ = ["KEEPALIVE_PASSIVE", "KEEPALIVE_PERSISTENT", "SILENT_AFTER", "UNANSWERED_AFTER", "Liveness", "Traffic"]
 
 KEEPALIVE_PASSIVE = 10.0
 SILENT_AFTER = 15.0
 KEEPALIVE_PERSISTENT = 25.0
-KEPT_SILENT_AFTER = 45.0
+"""To a stock peer: WireGuard's usual value."""
+UNANSWERED_AFTER = 0.3
 
 
 @dataclass(slots=True)
@@ -71,24 +73,38 @@ class Liveness:
         if last is not None:
             _add(self._closed, last)
 
-    def keepalive_due(self, now_boot: float, *, kept: bool) -> bool:
-        """Whether to send a keepalive now; `kept`: the link is held open although nobody uses it."""
+    def silence(self, now_boot: float) -> float:
+        """Seconds without a packet in either direction."""
+        return now_boot - max(self.tx_at, self.rx_at)
+
+    def unanswered(self, now_boot: float) -> bool:
+        """Whether data was sent, and nothing came for longer than an answer usually takes."""
+        return self._tx_data_at > self.rx_at and now_boot - self.rx_at >= UNANSWERED_AFTER
+
+    def used(self, now_boot: float, seconds: float) -> bool:
+        """Whether there was data, or a handshake, within so many seconds."""
+        return now_boot - self.data_at < seconds
+
+    def carries_data(self, now_boot: float, seconds: float) -> bool:
+        """Whether data was sent or came within so many seconds."""
+        newest = max(self._tx_data_at, self._rx_data_at)
+        return newest > 0.0 and now_boot - newest < seconds
+
+    def keepalive_due(self, now_boot: float, *, persistent: bool) -> bool:
+        """Whether to send a keepalive now: owed for data, or `persistent`, because a binding may end."""
         if self._rx_data_at <= self.tx_at:
             self._owes_answer_since = None
         elif self._owes_answer_since is None or self._owes_answer_since <= self.tx_at:
             self._owes_answer_since = self._rx_data_at
         owed = self._owes_answer_since is not None and now_boot - self._owes_answer_since >= KEEPALIVE_PASSIVE
-        if owed or (kept and now_boot - self.tx_at >= KEEPALIVE_PERSISTENT):
+        if owed or (persistent and now_boot - self.tx_at >= KEEPALIVE_PERSISTENT):
             self.tx_at = now_boot
             self._owes_answer_since = None
             return True
         return False
 
-    def silent(self, now_boot: float, *, kept: bool) -> bool:
-        """Whether the peer gives no sign of life although it should: it answers data within SILENT_AFTER seconds, and
-        keeps the link alive itself if it is `kept` from both sides."""
-        if kept and now_boot - self.rx_at >= KEPT_SILENT_AFTER:
-            return True
+    def silent(self, now_boot: float) -> bool:
+        """Whether the peer gives no sign of life although it should: it answers data within SILENT_AFTER seconds."""
         if self._tx_data_at <= self.rx_at:
             self._awaits_answer_since = None
         elif self._awaits_answer_since is None or self._awaits_answer_since <= self.rx_at:

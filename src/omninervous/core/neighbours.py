@@ -8,13 +8,14 @@ a peer (MAC, addresses) and the flood set are brought up to date by `refresh`, a
 from __future__ import annotations
 
 from omninervous.core.clock import Now
-from omninervous.core.context import Context, MemberChanged
+from omninervous.core.context import Context, MemberChanged, QueryWanted
 from omninervous.core.dataplane import PeerId, SetFlood
 from omninervous.core.events import PersistMembers
 from omninervous.core.handshakes import Handshakes
 from omninervous.core.identity import synthetic_mac
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Kind, Peer, PeerProfile
+from omninervous.core.peer import Peer
+from omninervous.core.profile import Kind, PeerProfile
 from omninervous.core.roster import Known, Roster
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
@@ -96,6 +97,22 @@ class Neighbours:
         for peer in self._edges():
             peer.drop_sessions("cloned")
 
+    def network_changed(self, now: Now) -> None:
+        """Our own addresses or routes are others."""
+        for peer in self._edges():
+            peer.network_changed(now)
+
+    def hope_again(self, now: Now) -> None:
+        """A Nucleus has come back: perhaps those that could not be reached are there as well."""
+        for peer in self._edges():
+            peer.hope_again(now)
+
+    def address_proven(self) -> None:
+        """A Nucleus knows where we are now: it can tell those that we look for."""
+        for peer in self._edges():
+            if peer.profile.kind is Kind.MEMBER and peer.looking:
+                self._ctx.signals.append(QueryWanted(peer.profile.id, ask_to_initiate=False))
+
     def offer_caps(self, now: Now) -> None:
         """Tell everybody what changed about us."""
         for peer in self._edges():
@@ -135,7 +152,7 @@ class Neighbours:
             return None
         peer = None if known is None else self.peers.get(known.key)
         if known is not None and peer is not None:
-            peer.set_candidates(self.now, known.endpoints)
+            peer.set_candidates(self.now, known.endpoints, known.own_addresses)
         return known
 
     def handle_member(self, change: MemberChanged) -> None:
@@ -160,7 +177,7 @@ class Neighbours:
         profile = PeerProfile(key, Kind.MEMBER, cluster.psk, known.identity)
         peer = self.peers[key] = Peer(self._ctx, self._handshakes, self._own, profile)
         peer.set_policy(known.mac, self.roster.addresses(known))
-        peer.set_candidates(now, known.endpoints)
+        peer.set_candidates(now, known.endpoints, known.own_addresses)
         return peer
 
     def handle_available(self, key: PeerId) -> None:

@@ -37,6 +37,7 @@ from omninervous.core.dataplane import (
 from omninervous.core.events import NodeConfig, NodeEvent, NodeSnapshot
 from omninervous.core.fabric import Fabric
 from omninervous.core.identity import Identity
+from omninervous.core.pathkind import Network
 from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import CloseReason, decode_control
@@ -100,9 +101,14 @@ class Node:
         """From now on so many new sessions of one address and second are answered."""
         self._fabric.handshakes.limit_sessions(per_ip)
 
-    def set_candidates(self, now: Now, endpoints: Sequence[Endpoint]) -> None:
-        """Our own addresses on the underlay, for others to try, best first."""
-        self._fabric.set_candidates(now, tuple(endpoints))
+    def set_candidates(self, now: Now, endpoints: Sequence[Endpoint], networks: Sequence[Network] = ()) -> None:
+        """Our own addresses on the underlay, for others to try, best first; and the networks that we are on."""
+        self._fabric.set_candidates(now, tuple(endpoints), tuple(networks))
+        self._fabric.settle(now)
+
+    def network_changed(self, now: Now) -> None:
+        """Links, addresses or routes of this machine have changed: look for the best way to everybody again."""
+        self._fabric.network_changed(now)
         self._fabric.settle(now)
 
     def set_nucleus_endpoints(self, now: Now, name: str, endpoints: Sequence[Endpoint]) -> None:

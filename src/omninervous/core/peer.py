@@ -13,9 +13,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from math import floor
 
 from omninervous.core.attempts import ATTEMPT_SECONDS, Attempts
@@ -30,16 +28,18 @@ from omninervous.core.context import (
     PeerLost,
     QueryWanted,
 )
-from omninervous.core.dataplane import Aead, Link, PeerId, RemovePeer, SendControl, SendFrames, SessionActivity, SetPeer
+from omninervous.core.dataplane import Aead, Link, RemovePeer, SendControl, SendFrames, SessionActivity, SetPeer
 from omninervous.core.differences import note_differences
 from omninervous.core.events import IdentityCloned, PeerDown, PeerUp
 from omninervous.core.handshakes import MAX_ENDPOINTS, Established, Handshakes
 from omninervous.core.liveness import Liveness
-from omninervous.core.noise import ZERO_PSK, IncomingInitiation
+from omninervous.core.noise import IncomingInitiation
 from omninervous.core.own import OwnAddress
-from omninervous.core.paths import Path
+from omninervous.core.paths import Paths
 from omninervous.core.peer_sessions import PeerSession, PeerSessions
+from omninervous.core.profile import Kind, PeerProfile
 from omninervous.core.timers import earliest
+from omninervous.core.upkeep import Upkeep
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import (
@@ -55,7 +55,7 @@ from omninervous.wire.control import (
 from omninervous.wire.handshake import RESPONSE_SIZE
 from omninervous.wire.transport import LANE_BASE, MIN_TRANSPORT_SIZE
 
-__all__ = ["Kind", "Peer", "PeerProfile"]
+__all__ = ["Peer"]
 
 USUAL_MTU = 1500
 """Of an underlay: IP packets of so many bytes pass."""
@@ -68,37 +68,6 @@ UNPROVEN_PATIENCE = 5.0
 TICK = 1.0
 
 
-class Kind(Enum):
-    """Why we talk to a peer; the value is what `omni peers` shows."""
-
-    MEMBER = "member"
-    PAIR = "pair"
-    WIREGUARD = "wireguard"
-    NUCLEUS = "nucleus"
-
-
-_LINKS = {
-    Kind.MEMBER: Link.ETHERNET,
-    Kind.PAIR: Link.ETHERNET,
-    Kind.WIREGUARD: Link.IP,
-    Kind.NUCLEUS: Link.SIGNALLING,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class PeerProfile:
-    """What does not change about a peer."""
-
-    id: PeerId
-    kind: Kind
-    psk: bytes = ZERO_PSK
-    identity: bytes | None = None
-    """Ed25519 key; None for a stock WireGuard peer."""
-    endpoint: Endpoint | None = None
-    """As configured."""
-    allowed_ips: tuple[IPv4Network | IPv6Network, ...] = ()
-
-
 class Peer:
     """The machine of one peer. Inputs end with `_arm`, which keeps the Node's timer for it right."""
 
@@ -107,10 +76,11 @@ class Peer:
         self._handshakes = handshakes
         self._own = own
         self.profile = profile
-        self.link = _LINKS[profile.kind]
-        self.path = Path(ctx, profile.id, self.link)
+        self.link = profile.link
+        self.path = Paths(ctx, profile.id, self.link)
         self.liveness = Liveness()
         """Traffic and its times."""
+        self.upkeep = Upkeep(ctx, self.path, self.liveness)
         self.sessions = PeerSessions(ctx, handshakes, self.liveness, profile.id, self.link)
         self.wanted = False
         """Keep a session with it although nothing asks for one."""
@@ -165,12 +135,25 @@ class Peer:
         mtu = max(USUAL_MTU, self._ctx.config.mtu + OUTER_SPACE)
         self._ctx.commands.append(SetPeer(self.profile.id, self.link, mac, addresses, self.profile.allowed_ips, mtu))
 
-    def set_candidates(self, now: Now, endpoints: tuple[Endpoint, ...]) -> None:
-        """Where the peer may be reached, best first; a pending initiation goes to new ones at once."""
+    def set_candidates(
+        self, now: Now, endpoints: tuple[Endpoint, ...], own_addresses: tuple[Endpoint, ...] | None = None
+    ) -> None:
+        """Where the peer may be reached, best first; new ones are tried at once. `own_addresses`: those of its
+        interfaces, if it named any."""
         configured = () if self.profile.endpoint is None else (self.profile.endpoint,)
         self._candidates = tuple(dict.fromkeys((*endpoints, *configured)))[:MAX_ENDPOINTS]
+        self.path.own_addresses = own_addresses
+        if self.link is not Link.ETHERNET:
+            fresh: tuple[Endpoint, ...] = ()
+        else:
+            fresh = self.path.name(self._candidates)
         if self.connecting and not self._renewing:
             self._handshakes.extend(now, self.profile.id, self._candidates)
+        elif self.current_index is not None and fresh:
+            self.path.search(now, self.current_index, fresh)
+            self._arm()
+        elif fresh:
+            self.hope_again(now)
 
     def reopen(self) -> None:
         """The peer is there again after a CLOSE."""
@@ -202,9 +185,18 @@ class Peer:
     def connect(self, now: Now) -> None:
         """Begin handshake attempts, unless they are under way."""
         if self.connecting:
+            self._attempts.insist()
             return
+        self._connect(now)
+
+    def hope_again(self, now: Now) -> None:
+        """Something has changed that may let us reach a peer which we have failed to reach."""
+        if self._attempts.planned and not self.up:
+            self._connect(now, briefly=True)
+
+    def _connect(self, now: Now, *, briefly: bool = False) -> None:
         self._closed = False
-        self._attempts.begin(now)
+        self._attempts.begin(now, briefly=briefly)
         self._initiate(now)
         self._arm()
 
@@ -212,14 +204,30 @@ class Peer:
         """The Nucleus says that the peer wants to reach us: open our NAT towards it."""
         current = self.sessions.current
         if current is not None and not ask_to_initiate:
-            elsewhere = [endpoint for endpoint in endpoints if endpoint != self.path.endpoint]
-            self._ctx.commands += [SendControl(current.index, b"", endpoint) for endpoint in elsewhere]
+            # That opens our NAT, which may have forgotten it. Where the peer has moved to, its own challenge will say.
+            self.path.search(now, current.index, endpoints)
         elif current is not None:
             self.path.distrust()
             self.connect(now)
         elif not self.connecting:
             self._attempts.plan_punch(now)
         self._arm()
+
+    def network_changed(self, now: Now) -> None:
+        """Our own addresses or routes are others: find out at once what still works, and show the peer where we are."""
+        current = self.sessions.current
+        if current is not None and self.link is Link.ETHERNET:
+            self.upkeep.network_changed(now, current.index)
+        elif current is not None and self.link is Link.IP:
+            self._ctx.commands.append(SendControl(current.index, b""))
+        if current is None and (self.connecting or self._attempts.planned):
+            self._connect(now)
+        self._arm()
+
+    @property
+    def looking(self) -> bool:
+        """Whether a way to the peer is being looked for."""
+        return self.connecting or (self.up and (self.path.doubted or not self.path.proven))
 
     @property
     def _renewing(self) -> bool:
@@ -276,11 +284,16 @@ class Peer:
         seconds = self._attempts.seconds(now)
         if not first:
             ctx.count("rekeys")
+        self._attempts.succeed()
         self._stop_connecting()
         self.sessions.confirm(now, session)
         self.liveness.handle_handshake(now.boot)
+        self.upkeep.handle_session(now)
         self.path.handle_handshake(now, session.index, source, size, sent_to)
         self.sessions.select()
+        if self.link is Link.ETHERNET:
+            assert self.current_index is not None
+            self.path.search(now, self.current_index, self._candidates)
         if self.link is Link.ETHERNET:
             session.caps = CapsExchange(ctx, session.transport)
             self._offer(now, session)
@@ -314,6 +327,8 @@ class Peer:
             raise RemoteError("control_without_session")
         if not self.path.proven and source == self.path.endpoint:
             self.path.handle_source(now, local_index, source, size)  # more credit
+        index = self.current_index
+        assert index is not None
         match message:
             case Caps():
                 note_differences(self._ctx, now, self.profile.id, message)
@@ -321,14 +336,17 @@ class Peer:
             case CapsAck():
                 session.caps.handle_ack(message.token)
             case PathChallenge():
-                self._ctx.commands.append(SendControl(local_index, PathResponse(message.token).encode(), source))
+                answer = PathResponse(message.token, source)
+                self._ctx.commands.append(SendControl(local_index, answer.encode(), source))
+                self.upkeep.handle_challenge(now, index, source, size, in_use=message.in_use)
             case PathResponse():
-                self._handle_path_response(now, message.token)
+                self._handle_path_response(now, index, message)
             case Close():
                 self.sessions.close_until(session)
                 if not self.up:
                     self._closed = True
                     self._stop_connecting()
+                    self.path.distrust()
                     self._down("closed")
         self._arm()
 
@@ -355,20 +373,22 @@ class Peer:
                 ctx.events.append(IdentityCloned(profile.identity, where, own=False))
         session.caps.handle_caps(caps)
 
-    def _handle_path_response(self, now: Now, token: bytes) -> None:
-        if not self.path.handle_response(token):
-            raise RemoteError("path_response")
-        for session in self.sessions.confirmed:
-            if session.caps is not None:
-                session.caps.repeat(now, at_once=True)
-        self._flush()
+    def _handle_path_response(self, now: Now, index: int, message: PathResponse) -> None:
+        waiting = not self.path.proven
+        self.upkeep.handle_response(now, index, message.token)
+        if waiting:
+            for session in self.sessions.confirmed:
+                if session.caps is not None:
+                    session.caps.repeat(now, at_once=True)
+            self._flush()
 
     # ------------------------------------------------------------ engine events
 
     def handle_source(self, now: Now, local_index: int, source: Endpoint, size: int) -> None:
         """An authentic packet came from another address."""
-        if self.sessions.find(local_index) is not None:
-            self.path.handle_source(now, local_index, source, size)
+        index = self.current_index
+        if index is not None and self.sessions.find(local_index) is not None:
+            self.path.handle_source(now, index, source, size)
             self._arm()
 
     def handle_activity(self, activity: SessionActivity) -> None:
@@ -383,10 +403,11 @@ class Peer:
         if self._attempts.due(now):
             self._attempts.stop()
             if not self.up:
-                self.connect(now)
+                self._connect(now, briefly=True)
         if self._attempts.over(now):
             self._attempt_over(now)
-        self.path.handle_timeout(now)
+        if self.upkeep.handle_timeout(now, self.current_index):
+            self.connect(now)
         self._expire(now)
         current = self.sessions.current
         if current is not None:
@@ -418,16 +439,17 @@ class Peer:
             if rekey:
                 self.connect(now)
             return
-        used = now.boot - self.liveness.data_at < FORGET_AFTER
-        silent = self.liveness.silent(now.boot, kept=self.link is Link.ETHERNET)
+        used = self.liveness.used(now.boot, FORGET_AFTER)
+        silent = self.liveness.silent(now.boot)
         unproven = not self.path.proven and now.boot - current.created_at >= UNPROVEN_PATIENCE
         if not self.connecting and (silent or unproven or rekey):
             if silent:
                 self.path.distrust()
             self.connect(now)
-        kept = self.wanted or (used and self.link is Link.ETHERNET)
-        if self.liveness.keepalive_due(now.boot, kept=kept):
+        if self.liveness.keepalive_due(now.boot, persistent=self.wanted and self.link is Link.IP):
             self._ctx.commands.append(SendControl(current.index, b""))
+        if self.link is Link.ETHERNET:
+            self.upkeep.tick(now, current.index)
         for session in self.sessions.confirmed:
             if session.caps is not None:
                 session.caps.repeat(now)
@@ -435,11 +457,13 @@ class Peer:
             self._ctx.signals.append(Forgotten(self.profile.id))
 
     def _rekey_due(self, now: Now, current: PeerSession) -> bool:
-        """The initiator renews a session that is in use, so that both sides do not do it at once. If it does not come
-        to it, whoever still uses the session does."""
+        """The initiator renews a session that is in use or kept, so that both sides do not do it at once. If it does
+        not come to it, whoever still uses or keeps the session does."""
         age = now.boot - current.created_at
         if self.link is Link.SIGNALLING:
             return age >= REKEY_AFTER
+        if self.link is Link.ETHERNET and (self.wanted or self.liveness.used(now.boot, FORGET_AFTER)):
+            return age >= (REKEY_AFTER if current.transport.initiator else REKEY_ON_RECEIVE_AFTER)
         used_at = max(self.liveness.tx_at, self.liveness.rx_at)
         if age >= REKEY_ON_RECEIVE_AFTER:
             return used_at >= current.created_at + REKEY_ON_RECEIVE_AFTER
@@ -450,7 +474,7 @@ class Peer:
         deadline = earliest(
             self._attempts.deadline(),
             self._tick_at if self.up else None,
-            self.path.deadline(),
+            self.path.deadline() if self.up else None,
             self.sessions.waiting_expires_at,
         )
         self._ctx.timers.set(("peer", self.profile.id), deadline)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from omninervous.core.clock import Now
 from omninervous.core.context import Context
+from omninervous.core.dataplane import Link
 from omninervous.core.events import NodeSnapshot, PeerStatus
 from omninervous.core.neighbours import Neighbours
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Kind, Peer
+from omninervous.core.peer import Peer
+from omninervous.core.profile import Kind
 from omninervous.core.roster import Roster
 from omninervous.core.view import View
 
@@ -43,6 +45,7 @@ def _peer_status(peer: Peer, roster: Roster, now: Now) -> PeerStatus:
     known = roster.find(peer.profile.id)
     sessions = peer.sessions.statuses(now)
     totals = peer.liveness.totals()
+    paths = peer.path.statuses(now)
     return PeerStatus(
         peer=peer.profile.id,
         kind=peer.profile.kind.value,
@@ -54,7 +57,9 @@ def _peer_status(peer: Peer, roster: Roster, now: Now) -> PeerStatus:
         mac=peer.mac,
         ula=None if known is None else str(known.ula),
         endpoint=peer.path.endpoint,
-        path="direct" if peer.up else "",
+        path=paths[0] if paths and peer.up else None,
+        alternatives=paths[1:],
+        keepalive=peer.upkeep.interval if peer.link is Link.ETHERNET else None,
         proven=peer.path.proven,
         sessions=sessions,
         handshake_age=min((session.age for session in sessions), default=None),

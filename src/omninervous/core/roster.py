@@ -42,6 +42,8 @@ class Known:
     name: str = ""
     signalled: tuple[Endpoint, ...] = ()
     """Where the Nucleus, or the cache, says it is."""
+    own_addresses: tuple[Endpoint, ...] | None = None
+    """Those of `signalled` that its own interfaces have; None: no Nucleus has told."""
     reached: Endpoint | None = None
     """Where a session last was."""
     views: dict[str, None] = field(default_factory=dict)
@@ -141,6 +143,7 @@ class Roster:
         if known is not None:
             reflexive = () if entry.reflexive is None else (entry.reflexive,)
             known.signalled = (*reflexive, *entry.candidates)
+            known.own_addresses = entry.candidates
         return known
 
     def mark(self, key: PeerId, view: str, live: bool) -> None:

@@ -24,6 +24,7 @@ from omninervous.core.clock import Now
 from omninervous.core.contact import Contact
 from omninervous.core.context import (
     AddressGranted,
+    AddressProven,
     AddressTaken,
     AskAgain,
     CloneFound,
@@ -162,6 +163,17 @@ class View:
         self._candidates = endpoints[:MAX_CANDIDATES]
         if self.state is ViewState.UP and self._request is None:
             self._heartbeat(now)
+        self._arm()
+
+    def network_changed(self, now: Now) -> None:
+        """The way to the Nucleus may be another one: show it where we are, or try again to reach it."""
+        if self.state is ViewState.UP:
+            self._heartbeat(now)
+        elif self.state is ViewState.REGISTERING and self._request is not None:
+            self._send(self._request.payload)
+        elif self.state in (ViewState.CONTACTING, ViewState.WAITING) and self._link.endpoints:
+            self._hang_up("moved")
+            self._contact(now)
         self._arm()
 
     def register_again(self, now: Now) -> None:
@@ -323,6 +335,7 @@ class View:
     def _handle_probe(self, now: Now, probe: Probe) -> None:
         if self.state is ViewState.UP and not self._registering:
             self._heartbeat(now, probe.token)
+            self._ctx.signals.append(AddressProven(self.config.name))
             return
         # The Nucleus wants our address proven. The answer to this heartbeat says nothing new; REGISTER goes on then.
         self._send(Heartbeat(self._ctx.next_request(), 0, 0, None, (), probe.token).encode())

@@ -145,7 +145,7 @@ class EdgeDaemon:
         self._reactions = Reactions(memory, overlay, self._in_worker, self._watch)
         self._metrics = metrics
         self._reloader = Reloader(reread, self._apply)
-        self._candidates: tuple[Endpoint, ...] | None = None
+        self._underlay: addresses.Underlay | None = None
         self._suspend = clock.SuspendDetector()
         self._timer: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
@@ -248,17 +248,19 @@ class EdgeDaemon:
             self._fail(SystemFailure(f"interface {self._overlay.name} was deleted: start omni-daemon again"))
             return
         self._overlay.notice(present)
-        found = addresses.candidates(
+        found = addresses.underlay(
             present,
             self._sockets.port,
             device=self._overlay.name,
             iface=self._config.iface,
             ipv6=self._sockets.v6 is not None,
         )
-        if found != self._candidates:
-            self._candidates = found
-            log.debug("candidates", endpoints=[str(each) for each in found])
-            self._node.set_candidates(clock.now(), found)
+        if found != self._underlay:
+            moved, self._underlay = self._underlay is not None, found
+            log.debug("candidates", endpoints=[str(each) for each in found.candidates])
+            self._node.set_candidates(clock.now(), found.candidates, found.networks)
+            if moved:
+                self._node.network_changed(clock.now())
             self._drain()
 
     # ------------------------------------------------------------ outputs

@@ -35,6 +35,9 @@ _IN6_ADDR_GEN_MODE_EUI64 = 0
 _RT_SCOPE_UNIVERSE = 0
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
+_IFF_RUNNING = 0x40
+_ARPHRD_NONE = 0xFFFE
+_TUNNELS = frozenset({"wireguard", "ipip", "ip6tnl", "gre", "ip6gre", "sit", "vti", "vti6", "xfrm", "vxlan", "geneve"})
 _RT_TABLE_MAIN = 254
 _TC_H_ROOT = 0xFFFFFFFF
 
@@ -56,6 +59,12 @@ class Interface:
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     """With global scope first, as the kernel lists them; not tentative, deprecated or temporary."""
     mtu: int = 1500
+    carrier: bool = True
+    """Something is plugged in."""
+    tunnel: bool = False
+    """Made of another network: WireGuard, a TUN device, GRE, ..."""
+    gateways: tuple[str, ...] = ()
+    """Of the default routes that leave here."""
 
 
 @contextlib.contextmanager
@@ -78,22 +87,26 @@ def interfaces() -> tuple[Interface, ...]:
         address = _usable_address(message)
         if address is not None:
             by_link.setdefault(message["index"], []).append(address)
-    return tuple(_interface(link, by_link.get(link["index"], []), link["index"] in defaults) for link in links)
+    return tuple(_interface(link, by_link.get(link["index"], []), defaults.get(link["index"])) for link in links)
 
 
-def _interface(link: Any, addresses: list[IPv4Interface | IPv6Interface], default_route: bool) -> Interface:  # noqa: ANN401
+def _interface(link: Any, addresses: list[IPv4Interface | IPv6Interface], gateways: list[str] | None) -> Interface:  # noqa: ANN401
     info = link.get_attr("IFLA_LINKINFO")
+    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
     return Interface(
         index=link["index"],
         name=link.get_attr("IFLA_IFNAME"),
         up=bool(link["flags"] & _IFF_UP),
         loopback=bool(link["flags"] & _IFF_LOOPBACK),
-        kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
+        kind=kind,
         alias=link.get_attr("IFLA_IFALIAS") or "",
         bridge_port=bool(info and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge"),
-        default_route=default_route,
+        default_route=gateways is not None,
         mtu=link.get_attr("IFLA_MTU") or 0,
         addresses=tuple(addresses),
+        carrier=bool(link["flags"] & _IFF_RUNNING),
+        tunnel=kind in _TUNNELS or (kind == "tun" and link["ifi_type"] == _ARPHRD_NONE),
+        gateways=tuple(gateways or ()),
     )
 
 
@@ -109,13 +122,14 @@ def _usable_address(message: Any) -> IPv4Interface | IPv6Interface | None:  # no
     return ip_interface(f"{text}/{message['prefixlen']}")
 
 
-def _default_route_links(ipr: IPRoute) -> frozenset[int]:
-    links = []
+def _default_route_links(ipr: IPRoute) -> dict[int, list[str]]:
+    """Links that a default route leaves by -> their gateways."""
+    links: dict[int, list[str]] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for route in ipr.get_default_routes(family=family, table=_RT_TABLE_MAIN):
             if (index := route.get_attr("RTA_OIF")) is not None:
-                links.append(index)
-    return frozenset(links)
+                links.setdefault(index, []).append(route.get_attr("RTA_GATEWAY") or "")
+    return links
 
 
 # ---------------------------------------------------------------- omni0

@@ -9,7 +9,7 @@ from typing import Any
 
 import omninervous
 from omninervous.core.dataplane import Link
-from omninervous.core.events import NodeSnapshot, NucleusStatus, PeerStatus, Problem, SessionStatus
+from omninervous.core.events import NodeSnapshot, NucleusStatus, PathStatus, PeerStatus, Problem, SessionStatus
 from omninervous.core.identity import wireguard_text
 from omninervous.ganglion.config import EdgeConfig
 from omninervous.wire.address import format_mac
@@ -161,7 +161,8 @@ def _peer(peer: PeerStatus) -> dict[str, Any]:
         "kind": peer.kind,
         "state": peer.state,
         "endpoint": None if peer.endpoint is None else str(peer.endpoint),
-        "path": peer.path,
+        "path": None if peer.path is None else _path(peer.path) | {"alternatives": list(map(_path, peer.alternatives))},
+        "keepalive_seconds": peer.keepalive,
         "proven": peer.proven,
         "sessions": [_session(each) for each in peer.sessions],
         "handshake_age_seconds": None if peer.handshake_age is None else round(peer.handshake_age, 3),
@@ -171,6 +172,14 @@ def _peer(peer: PeerStatus) -> dict[str, Any]:
         "tx_packets": peer.tx_packets,
         "lanes": list(peer.lanes),
         "aead": None if peer.aead is None else peer.aead.name.lower().replace("_", "-"),
+    }
+
+
+def _path(path: PathStatus) -> dict[str, Any]:
+    return {
+        "kind": path.kind,
+        "rtt_ms": None if path.rtt is None else round(path.rtt * 1000, 3),
+        "endpoint": str(path.endpoint),
     }
 
 

@@ -398,7 +398,9 @@ class Datapath:
         if not entry.confirmed:
             entry.confirmed = True
             self._queue.put(SessionConfirmed(peer.id, entry.session.local_index, source))
-        if highest and source != peer.endpoint:
+        # An edge's control message that only measures a path is no move: `ControlReceived` names its source.
+        measures = bool(payload) and payload[0] == _KIND_CONTROL and peer.link is Link.ETHERNET
+        if highest and source != peer.endpoint and not measures:
             self._queue.offer_source(now, peer.id, entry.session.local_index, source, size)
         if payload:
             try:

@@ -2,8 +2,8 @@
 
 CAPS            what a side can do and who it is; sent by both right after a handshake
 CAPS_ACK        "I have your CAPS": lanes beside lane 0 may open
-PATH_CHALLENGE  to a new source address of a peer
-PATH_RESPONSE   its token back, from there
+PATH_CHALLENGE  to an address of a peer: does a datagram get there, and an answer back?
+PATH_RESPONSE   its token back, to where the challenge came from
 CLOSE           this session ends now
 """
 
@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from omninervous.errors import DecodeError
+from omninervous.wire.address import ENDPOINT4_SIZE, ENDPOINT6_SIZE, Endpoint, decode_endpoint, encode_endpoint
 from omninervous.wire.membership import (
     MEMBERSHIP_MAX_SIZE,
     MEMBERSHIP_MIN_SIZE,
@@ -104,6 +105,8 @@ _IDENTITY = Field(9, "identity", 32)
 _CAPS_TOKEN = Field(10, "token", TOKEN_SIZE, required=True)
 _CLOCK = Field(11, "clock", 4)
 _TOKEN = Field(1, "token", TOKEN_SIZE, required=True)
+_IN_USE = Field(2, "in use", 1)
+_OBSERVED = Field(2, "observed endpoint", (ENDPOINT4_SIZE, ENDPOINT6_SIZE))
 _REASON = Field(1, "reason", 1, required=True)
 
 CAPS = Layout(
@@ -112,8 +115,8 @@ CAPS = Layout(
     ControlType.CAPS,
 )
 CAPS_ACK = Layout("CAPS_ACK", (_TOKEN,), ControlType.CAPS_ACK)
-PATH_CHALLENGE = Layout("PATH_CHALLENGE", (_TOKEN,), ControlType.PATH_CHALLENGE)
-PATH_RESPONSE = Layout("PATH_RESPONSE", (_TOKEN,), ControlType.PATH_RESPONSE)
+PATH_CHALLENGE = Layout("PATH_CHALLENGE", (_TOKEN, _IN_USE), ControlType.PATH_CHALLENGE)
+PATH_RESPONSE = Layout("PATH_RESPONSE", (_TOKEN, _OBSERVED), ControlType.PATH_RESPONSE)
 CLOSE = Layout("CLOSE", (_REASON,), ControlType.CLOSE)
 CONTROL_LAYOUTS = (CAPS, CAPS_ACK, PATH_CHALLENGE, PATH_RESPONSE, CLOSE)
 
@@ -179,10 +182,12 @@ class PathChallenge:
     """Asks whoever receives at an address to return the token."""
 
     token: bytes
+    in_use: bool = False
+    """The sender's frames go this way: the receiver may follow. Without it, the sender only measures."""
 
     def encode(self) -> bytes:
         """The plaintext."""
-        return PATH_CHALLENGE.encode({_TOKEN: self.token})
+        return PATH_CHALLENGE.encode({_TOKEN: self.token, _IN_USE: b"\x01" if self.in_use else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +195,13 @@ class PathResponse:
     """Returns the token of a challenge, to where the challenge came from."""
 
     token: bytes
+    observed: Endpoint | None = None
+    """Where the challenge came from: how the challenger looks from outside of its NAT."""
 
     def encode(self) -> bytes:
         """The plaintext."""
-        return PATH_RESPONSE.encode({_TOKEN: self.token})
+        seen = None if self.observed is None else encode_endpoint(self.observed)
+        return PATH_RESPONSE.encode({_TOKEN: self.token, _OBSERVED: seen})
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +227,12 @@ def decode_control(payload: bytes) -> ControlMessage | None:
         case ControlType.CAPS_ACK:
             return CapsAck(CAPS_ACK.decode(body).one(_TOKEN))
         case ControlType.PATH_CHALLENGE:
-            return PathChallenge(PATH_CHALLENGE.decode(body).one(_TOKEN))
+            challenge = PATH_CHALLENGE.decode(body)
+            return PathChallenge(challenge.one(_TOKEN), challenge.flag(_IN_USE))
         case ControlType.PATH_RESPONSE:
-            return PathResponse(PATH_RESPONSE.decode(body).one(_TOKEN))
+            response = PATH_RESPONSE.decode(body)
+            seen = response.maybe(_OBSERVED)
+            return PathResponse(response.one(_TOKEN), None if seen is None else decode_endpoint(seen))
         case ControlType.CLOSE:
             return Close(_close_reason(CLOSE.decode(body).unsigned(_REASON)))
     return None
