@@ -10,11 +10,12 @@ from prometheus_client.metrics_core import Metric
 
 from omninervous.core.dataplane import Link
 from omninervous.core.events import NodeSnapshot, PeerStatus, Problem
+from omninervous.core.pathkind import PathKind
 from omninervous.hostos.metrics import common_metrics, labelled, value
 
 __all__ = ["PATHS", "edge_metrics"]
 
-PATHS = ("direct", "relayed")
+PATHS = (*(kind.value for kind in PathKind), "relayed")
 """Kinds of paths that frames can take (`PeerStatus.path`)."""
 _STATES = ("up", "connecting", "idle")
 _LANE = re.compile(r"lane(\d)_(rx|tx)_(packets|bytes)")
@@ -70,5 +71,5 @@ def _peer_metrics(peers: Iterable[PeerStatus]) -> Iterable[Metric]:
     states = Counter(each.state for each in peers)
     yield labelled("omni_peers", "Peers by state.", ("state",), [((each,), states[each]) for each in _STATES])
     paths = Counter(dict.fromkeys(PATHS, 0))
-    paths.update(each.path for each in peers if each.path)
+    paths.update(each.path.kind for each in peers if each.path is not None)
     yield labelled("omni_peer_paths", "Peers that are up, by path.", ("path",), [((k,), n) for k, n in paths.items()])
