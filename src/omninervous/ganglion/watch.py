@@ -49,7 +49,7 @@ class Watch:
 
     def begin(self, up: PeerUp) -> None:
         """A peer is up: from here on its path is compared."""
-        self._peers[up.peer] = _Seen(str(up.endpoint), "direct", up.session_id.hex())
+        self._peers[up.peer] = _Seen(str(up.endpoint), "", up.session_id.hex())
 
     def look(self, snapshot: NodeSnapshot) -> None:
         """Keep an event for what changed since the last look."""
@@ -59,7 +59,7 @@ class Watch:
             if before is None or now is None:
                 continue
             name = short_name(peer.identity, peer.peer)
-            if (before.endpoint, before.path) != (now.endpoint, now.path):
+            if before.endpoint != now.endpoint:
                 changes = {"before": before.endpoint, "endpoint": now.endpoint, "path": now.path}
                 self.journal.say("info", "path_changed", peer=name, **changes, cause="its packets come from there now")
             if before.session != now.session:
@@ -74,7 +74,7 @@ class Watch:
 
 def _see(peer: PeerStatus) -> _Seen:
     session = next((each.session_id.hex() for each in peer.sessions if each.current), "")
-    return _Seen(str(peer.endpoint), peer.path, session)
+    return _Seen(str(peer.endpoint), "" if peer.path is None else peer.path.kind, session)
 
 
 def short_name(identity: bytes | None, x25519: bytes) -> str:
