@@ -36,7 +36,7 @@ def ula(daemon: Daemon) -> str:
     return str(found)
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     """Ask until the answer is true; an AssertionError with `what` if it does not become so."""
     answer = poll_until(condition, seconds, 0.2)
     assert answer, f"not within {seconds:.0f} s: {what}"

@@ -65,7 +65,7 @@ def test_ended_by_a_signal_it_leaves_nothing(lab: Lab, pair_lan: tuple[Host, Hos
     poll_until(lambda: machine_state(machine) == before, 2.0)
     assert machine_state(machine) == before
     assert "control.sock" not in os.listdir(pair.a.state_dir)
-    wait_for("the other side hears of it", lambda: pair.b.peers()[0]["state"] != "up", 3.0)
+    wait_for("the other side hears of it", lambda: pair.b.peers()[0]["state"] != "up")
 
 
 def test_killed_it_leaves_nothing_that_the_next_start_minds(edge: Daemon, host: Host) -> None:
@@ -141,7 +141,7 @@ def test_every_table_can_be_shown(lab: Lab, pair_lan: tuple[Host, Host]) -> None
 def test_new_addresses_of_the_machine_are_noticed(edge: Daemon, host: Host) -> None:
     edge.launch("--verbose").wait_ready()
     host.namespace.ip("address", "add", "10.77.0.50/24", "dev", "eth0")
-    wait_for("the candidate", lambda: "10.77.0.50:51820" in edge.process.output(), 5.0)
+    wait_for("the candidate", lambda: "10.77.0.50:51820" in edge.process.output())
 
 
 def test_silent_dns_does_not_delay_its_end(edge: Daemon, host: Host) -> None:

@@ -241,7 +241,7 @@ def test_after_any_accidents_all_is_well_again(lab: Lab, seed: int, engine: str)
     fabric = Fabric(lab, seed, engine)
     for machine in fabric.machines:
         machine.launch()
-        machine.daemon.wait_ready(20.0)
+        machine.daemon.wait_ready()
     vips = [first_vip(edge) for edge in fabric.edges]
     for number, edge in enumerate(fabric.edges):
         edge.daemon.wait_for_peer(30.0, EDGES - 1)
@@ -252,7 +252,7 @@ def test_after_any_accidents_all_is_well_again(lab: Lab, seed: int, engine: str)
     healed = time.monotonic()
     print(f"accidents: {trouble.happened}")
     for machine in fabric.machines:
-        machine.daemon.wait_ready(20.0)
+        machine.daemon.wait_ready()
     slowest = wait_for_all_pairs(fabric, vips, healed)
     wait_for_registrations(fabric, healed)
     assert [vip(edge.daemon) for edge in fabric.edges] == vips

@@ -86,7 +86,7 @@ class Checks:
 
     def _nucleus(self) -> Finding:
         scene = self._scene
-        scene.nucleus.wait_ready(_START_SECONDS)
+        scene.nucleus.wait_ready()
         status = scene.nucleus.status()
         if status["mode"] != "nucleus":
             raise RowFailed(f"the Nucleus's status says mode {status['mode']}")
@@ -115,7 +115,7 @@ class Checks:
         scene = self._scene
         earlier = int(scene.nucleus.status()["registry"]["edges"])
         scene.start_edge(edge)
-        edge.daemon.wait_ready(_START_SECONDS)
+        edge.daemon.wait_ready()
         poll_until(lambda: _registered(edge.daemon.peek("status")), _START_SECONDS)
         status = edge.daemon.status()
         if not _registered(status):

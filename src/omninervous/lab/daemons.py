@@ -60,7 +60,7 @@ class Daemon:
         self._process = self.lab.start(self.where, self.name, argv, environment)
         return self
 
-    def wait_ready(self, seconds: float = 10.0) -> Daemon:
+    def wait_ready(self, seconds: float = 30.0) -> Daemon:
         """Wait until it answers on its control socket. SystemFailure with its last words if it ended."""
         if not poll_until(lambda: self.peek("status"), seconds):
             raise SystemFailure(f"{self.name} does not answer within {seconds:.0f} s: {self.process.tail()}")
@@ -90,7 +90,7 @@ class Daemon:
         listed: list[dict[str, Any]] = self.ask("peers")["peers"]
         return listed
 
-    def wait_for_peer(self, seconds: float = 10.0, count: int = 1) -> list[dict[str, Any]]:
+    def wait_for_peer(self, seconds: float = 30.0, count: int = 1) -> list[dict[str, Any]]:
         """Wait until that many peers are up; those peers."""
 
         def enough() -> list[dict[str, Any]]:
