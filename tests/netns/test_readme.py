@@ -166,7 +166,7 @@ def test_five_minutes_two_shells(walk: Walk) -> None:
     walk.filled["<VIP_B>"] = walk.vip("robot-b")
     walk.vip("robot-a")
     shown = [walk.run(line).stdout for line in look]
-    assert "omni0" in shown[0] and "direct" in shown[1] and " 0% packet loss" in shown[2]
+    assert "omni0" in shown[0] and "lan" in shown[1] and " 0% packet loss" in shown[2]
     walk.end_daemons()
 
     for line in cluster[:-1]:

@@ -128,6 +128,12 @@ class Internet:
             namespace.ip("-6", "route", "add", "default", "via", str(nat.lan6[1]))
         return Host(namespace, "eth0", address, address6)
 
+    def plug(self, namespace: Namespace, interface: str, nat: NatBox) -> IPv4Address:
+        """One more uplink of a machine, still without an address; the one that it may take there."""
+        nat.clients += 1
+        _plug(namespace, interface, nat.namespace, "lan0", f"port{nat.clients}")
+        return nat.lan[nat.clients + 1]
+
     def _attach(self, namespace: Namespace, interface: str, ipv6: bool) -> tuple[IPv4Address, IPv6Address | None]:
         number, self._hosts = self._hosts, self._hosts + 1
         _plug(namespace, interface, self.gateway, "br0", f"port{number}")
