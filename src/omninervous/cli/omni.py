@@ -10,6 +10,7 @@ import rich_click as click
 import omninervous
 from omninervous.cli import config as config_commands
 from omninervous.cli import observe
+from omninervous.cli import paths as path_commands
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.cli.run import run as run_command
 
@@ -26,6 +27,7 @@ def main() -> None:
 @click.option("--verbose", "-v", is_flag=True, expose_value=False, help="Tracebacks of internal errors.")
 @click.version_option(omninervous.__version__, "--version", message="omni %(version)s")
 @click.command_panel("This machine", commands=["status", "peers", "fdb", "identity", "events", "doctor", "bundle"])
+@click.command_panel("Paths", commands=["ping", "why", "netcheck"])
 @click.command_panel("Configuration", commands=["config", "reload"])
 @click.command_panel("Trials", commands=["autotest", "bench", "lab"])
 def omni() -> None:
@@ -34,6 +36,9 @@ def omni() -> None:
 
 omni.add_command(config_commands.config)
 omni.add_command(config_commands.reload)
+omni.add_command(path_commands.ping)
+omni.add_command(path_commands.why)
+omni.add_command(path_commands.netcheck)
 omni.add_command(observe.events)
 omni.add_command(observe.doctor)
 omni.add_command(observe.bundle)

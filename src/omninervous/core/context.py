@@ -6,6 +6,7 @@ Each is a frozen object in a list that is drained after every input, so no machi
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from omninervous.core.pathkind import Network
 from omninervous.core.staging import Staging
 from omninervous.core.tai64n import Tai64nClock
 from omninervous.core.timers import Timers
+from omninervous.core.trials import Trials
 from omninervous.wire.address import Endpoint
 from omninervous.wire.membership import VipClaim
 
@@ -187,6 +189,8 @@ Signal = (
 
 # ---------------------------------------------------------------- context
 
+VIEWS_KEPT = 32
+
 
 class Context:
     """Shared by the machines of one Node."""
@@ -207,6 +211,9 @@ class Context:
         self.problems: dict[tuple[str, str], Problem] = {}
         self.endpoints: dict[Endpoint, PeerId] = {}
         """Current endpoint of every peer that has one: what "a known endpoint" means."""
+        self.trials: Final = Trials()
+        self.seen_as: OrderedDict[Endpoint, Endpoint] = OrderedDict()
+        """Who told us where our datagrams come from -> what it saw."""
         self.networks: tuple[Network, ...] = ()
         """The networks that our interfaces are on."""
         self.nuclei: dict[PeerId, str] = {}
@@ -217,6 +224,13 @@ class Context:
         """A number for a request to a Nucleus, never 0."""
         self._requests = self._requests % 0xFFFFFFFF + 1
         return self._requests
+
+    def note_view(self, who: Endpoint, what: Endpoint) -> None:
+        """Somebody at `who` says that our datagrams come from `what`."""
+        self.seen_as.pop(who, None)
+        self.seen_as[who] = what
+        if len(self.seen_as) > VIEWS_KEPT:
+            self.seen_as.popitem(last=False)
 
     def count(self, name: str) -> None:
         """Add one to a control-plane total."""

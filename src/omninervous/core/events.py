@@ -325,7 +325,11 @@ class PathStatus:
     """`lan`, `ipv6`, `direct` or `nat`"""
     endpoint: Endpoint
     rtt: float | None
-    """Seconds; None: not measured yet."""
+    """Seconds, the best of the last few; None: not measured yet."""
+    newest: float | None = None
+    """The last one."""
+    answered_at: float | None = None
+    """When that was, in boot-time seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +377,8 @@ class NucleusStatus:
     version: int
     observed: Endpoint | None
     """Our own endpoint as the Nucleus sees it."""
+    rtt: float | None
+    """Seconds between a request and its answer; None: not measured yet."""
     hint: str
     """Why it is not up, or a warning; empty when all is well."""
 

@@ -8,6 +8,7 @@ others; the loop ends when there are none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from omninervous.core.admission import Held
 from omninervous.core.clock import Now
@@ -125,6 +126,21 @@ class Fabric:
         for peer in self.peers.values():
             peer.close(reason)
 
+    def call(self, now: Now, who: PeerId | IPv4Address | IPv6Address) -> PeerId | None:
+        """Challenge the path to a peer, or connect to it. None while nobody is known who has the key or address: the
+        Nuclei are asked."""
+        roster = self._neighbours.roster
+        known = roster.find(who) if isinstance(who, bytes) else roster.holder(who)
+        key = who if isinstance(who, bytes) else None if known is None else known.key
+        peer = None if key is None else self._neighbours.peer(now, key)
+        if peer is None:
+            target = Target(key=who) if isinstance(who, bytes) else Target(address=who)
+            if self._inquiry.possible:
+                self._inquiry.ask(now, target)
+            return None
+        peer.call(now)
+        return peer.profile.id
+
     def snapshot(self, now: Now) -> NodeSnapshot:
         """For status and metrics."""
         return snapshot(self._ctx, now, self._own, self._neighbours, list(self._views.values()))
@@ -168,6 +184,7 @@ class Fabric:
             raise
         peer = self.peers[established.transport.remote_static]
         self._ctx.solved("psk_mismatch", peer.profile.id.hex())
+        self._ctx.trials.answer(now.boot, peer.profile.id, source)
         peer.handle_established(now, source, established)
 
     def _suspect(self, data: bytes, error: RemoteError) -> None:

@@ -123,6 +123,7 @@ class Handshakes:
         fresh = [endpoint for endpoint in dict.fromkeys(endpoints) if endpoint not in pending.endpoints]
         fresh = fresh[: MAX_ENDPOINTS - len(pending.endpoints)]
         pending.endpoints += fresh
+        self._ctx.trials.initiation(now.boot, peer, fresh)
         self._send(now, peer, pending.initiator.message, fresh)
 
     def abort(self, peer: PeerId) -> None:
@@ -143,6 +144,7 @@ class Handshakes:
             return
         while pending.resends < len(RESEND_AFTER) and pending.began + RESEND_AFTER[pending.resends] <= now.boot:
             pending.resends += 1
+        self._ctx.trials.initiation(now.boot, peer, pending.endpoints)
         self._send(now, peer, pending.initiator.message, pending.endpoints)
         if pending.resends < len(RESEND_AFTER):
             self._ctx.timers.set(("handshake", peer), pending.began + RESEND_AFTER[pending.resends])

@@ -17,6 +17,7 @@ Deterministic: the same configuration, identity, entropy and inputs give the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 
 from omninervous.core.clock import Entropy, Now
 from omninervous.core.context import Context
@@ -38,6 +39,7 @@ from omninervous.core.events import NodeConfig, NodeEvent, NodeSnapshot
 from omninervous.core.fabric import Fabric
 from omninervous.core.identity import Identity
 from omninervous.core.pathkind import Network
+from omninervous.core.trials import Trial
 from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import CloseReason, decode_control
@@ -105,6 +107,21 @@ class Node:
         """Our own addresses on the underlay, for others to try, best first; and the networks that we are on."""
         self._fabric.set_candidates(now, tuple(endpoints), tuple(networks))
         self._fabric.settle(now)
+
+    def call(self, now: Now, who: PeerId | IPv4Address | IPv6Address) -> PeerId | None:
+        """Challenge the path to a peer, or connect to it; its key. None while nobody is known who has the key or
+        address: the Nuclei are asked, so call again."""
+        found = self._fabric.call(now, who)
+        self._fabric.settle(now)
+        return found
+
+    def trials(self, peer: PeerId) -> tuple[Trial, ...]:
+        """What was tried to reach a peer."""
+        return self._ctx.trials.of(peer)
+
+    def views(self) -> tuple[tuple[Endpoint, Endpoint], ...]:
+        """(who looked, where our datagrams came from), the newest last."""
+        return tuple(self._ctx.seen_as.items())
 
     def network_changed(self, now: Now) -> None:
         """Links, addresses or routes of this machine have changed: look for the best way to everybody again."""
@@ -178,6 +195,7 @@ class Node:
                 if peer is not None and peer.current_index == event.local_index:
                     peer.connect(now)
             case UnderlayError():
+                self._ctx.trials.refusal(event.endpoint, event.errno)
                 self._ctx.count("underlay_errors")
 
     def _handle_datagram(self, now: Now, source: Endpoint, data: bytes) -> None:

@@ -166,13 +166,14 @@ class Paths:
                 route.begin(now.boot)
             self._send_due(now, index, route)
 
-    def handle_response(self, now: Now, index: int, token: bytes) -> bool:
-        """A PATH_RESPONSE: whether it proved an address."""
+    def handle_response(self, now: Now, index: int, token: bytes) -> Endpoint | None:
+        """A PATH_RESPONSE: the address that it proved, None if nobody asked for it."""
         for route in self._routes.values():
             if route.handle_response(now.boot, token):
+                self._ctx.trials.answer(now.boot, self._peer, route.endpoint)
                 self._answered(now, index, route)
-                return True
-        return False
+                return route.endpoint
+        return None
 
     def _answered(self, now: Now, index: int, route: Route) -> None:
         if not self.proven:
@@ -355,7 +356,11 @@ class Paths:
         others = sorted((each for each in fresh if each.endpoint != self.endpoint), key=lambda each: each.rtt or 0.0)
         current = self._current()
         mine = () if self.endpoint is None else (current or Route(self.endpoint),)
-        return tuple(PathStatus(self._kind(each).value, each.endpoint, each.rtt) for each in (*mine, *others))
+        return tuple(self._status(each) for each in (*mine, *others))
+
+    def _status(self, route: Route) -> PathStatus:
+        newest = route.rtts[-1] if route.rtts else None
+        return PathStatus(self._kind(route).value, route.endpoint, route.rtt, newest, route.answered_at)
 
     def _use(self, endpoint: Endpoint) -> None:
         self._doubted_at = None
@@ -387,6 +392,7 @@ class Paths:
         route.sent(now.boot, token)
         if route.named or (self.proven and route.endpoint == self.endpoint) or route.allowance >= size:
             route.allowance = max(0, route.allowance - size)
+            self._ctx.trials.challenge(now.boot, self._peer, route.endpoint)
             self._ctx.commands.append(SendControl(index, payload, route.endpoint))
 
 

@@ -189,6 +189,15 @@ class Peer:
             return
         self._connect(now)
 
+    def call(self, now: Now) -> None:
+        """Somebody wants to know how it is reached: challenge the path, or connect."""
+        index = self.current_index
+        if index is None or not self.path.proven:
+            self.connect(now)
+        elif self.link is Link.ETHERNET:
+            self.path.verify(now, index)
+        self._arm()
+
     def hope_again(self, now: Now) -> None:
         """Something has changed that may let us reach a peer which we have failed to reach."""
         if self._attempts.planned and not self.up:
@@ -375,7 +384,7 @@ class Peer:
 
     def _handle_path_response(self, now: Now, index: int, message: PathResponse) -> None:
         waiting = not self.path.proven
-        self.upkeep.handle_response(now, index, message.token)
+        self.upkeep.handle_response(now, index, message)
         if waiting:
             for session in self.sessions.confirmed:
                 if session.caps is not None:
@@ -503,6 +512,7 @@ class Peer:
         """The peer goes for good; the engine forgets it."""
         self.drop_sessions("removed")
         self._ctx.staging.take(self.profile.id)
+        self._ctx.trials.forget(self.profile.id)
         self.path.forget()
         self._ctx.commands.append(RemovePeer(self.profile.id))
         self._ctx.timers.set(("peer", self.profile.id), None)

@@ -19,6 +19,7 @@ from omninervous.core.liveness import Liveness
 from omninervous.core.paths import Paths
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
+from omninervous.wire.control import PathResponse
 
 __all__ = ["Upkeep"]
 
@@ -67,10 +68,13 @@ class Upkeep:
             self._paths.distrust()
         return lost
 
-    def handle_response(self, now: Now, index: int, token: bytes) -> None:
-        """A PATH_RESPONSE. RemoteError if it answers nothing."""
-        if not self._paths.handle_response(now, index, token):
+    def handle_response(self, now: Now, index: int, message: PathResponse) -> None:
+        """RemoteError if it answers nothing."""
+        target = self._paths.handle_response(now, index, message.token)
+        if target is None:
             raise RemoteError("path_response")
+        if message.observed is not None:
+            self._ctx.note_view(target, message.observed)
         if self._asked_after is not None and not self._paths.doubted:
             self._lifetime.handle_answer(now.boot, self._asked_after)
             self._asked_after = None

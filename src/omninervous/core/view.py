@@ -103,6 +103,7 @@ class _Request:
     payload: bytes
     sent: int
     again_at: float
+    began: float
 
 
 class View:
@@ -134,6 +135,7 @@ class View:
         self._keepalive_at: float | None = None
         self._other_keys = 0
         self._observed: Endpoint | None = None
+        self._rtt: float | None = None
         self._hint = ""
         self._log = ClientView(self._key_of)
 
@@ -298,7 +300,7 @@ class View:
         self._begin(now, number, message.encode())
 
     def _begin(self, now: Now, number: int, payload: bytes) -> None:
-        self._request = _Request(number, payload, 1, now.boot + REPEAT_AFTER[0])
+        self._request = _Request(number, payload, 1, now.boot + REPEAT_AFTER[0], now.boot)
         self._keepalive_at = now.boot + KEEPALIVE_SECONDS
         self._send(payload)
 
@@ -346,9 +348,8 @@ class View:
         change = self._log.register_acked(ack)
         if change is None:
             raise RemoteError("unawaited_ack")
-        self._request = None
+        self._acked(now, ack.observed)
         self._registering = False
-        self._observed = ack.observed or self._observed
         match ack.status:
             case RegisterStatus.OK:
                 self._other_keys = ack.other_keys
@@ -365,6 +366,16 @@ class View:
             case RegisterStatus.REFUSED | RegisterStatus.FULL:
                 self._refused(now, ack.status.name.lower())
 
+    def _acked(self, now: Now, observed: Endpoint | None) -> None:
+        request, self._request = self._request, None
+        if request is not None and request.sent == 1:
+            self._rtt = now.boot - request.began
+        endpoint = None if self.peer is None else self.peer.path.endpoint
+        if observed is not None:
+            self._observed = observed
+            if endpoint is not None:
+                self._ctx.note_view(endpoint, observed)
+
     def _up(self, now: Now) -> None:
         if self.state is not ViewState.UP:
             self.state = ViewState.UP
@@ -380,8 +391,7 @@ class View:
         change = self._log.heartbeat_acked(ack)
         if change is None:
             raise RemoteError("unawaited_ack")
-        self._request = None
-        self._observed = ack.observed or self._observed
+        self._acked(now, ack.observed)
         match ack.status:
             case HeartbeatStatus.OK:
                 self._apply(now, change)
@@ -481,6 +491,7 @@ class View:
             registered=self.registered,
             version=self._log.version,
             observed=self._observed,
+            rtt=self._rtt,
             hint=self._status_hint(),
         )
 

@@ -35,6 +35,7 @@ from omninervous.ganglion.metrics import edge_metrics
 from omninervous.ganglion.names import Names, Target
 from omninervous.ganglion.node_config import node_config
 from omninervous.ganglion.overlay import Overlay
+from omninervous.ganglion.pathtools import PathTools
 from omninervous.ganglion.persist import Memory
 from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
@@ -146,6 +147,7 @@ class EdgeDaemon:
         self._metrics = metrics
         self._reloader = Reloader(reread, self._apply)
         self._underlay: addresses.Underlay | None = None
+        self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay)
         self._suspend = clock.SuspendDetector()
         self._timer: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
@@ -344,6 +346,8 @@ class EdgeDaemon:
             return self._reloader.reload()
         if command == "events":
             return await self._journal.answer(arguments)
+        if command in PathTools.COMMANDS:
+            return await self._path_tools.answer(command, arguments)
         now = clock.now()
         snapshot = self._node.snapshot(now)
         if command == "peers":
