@@ -50,7 +50,7 @@ def test_a_path_that_is_there_needs_no_remedy() -> None:
         ("no route", (replace(TRIED, errno=errno.ENETUNREACH),), {}),
         ("only IPv6", (SIXTH,), {}),
         ("another port for each destination", (TRIED,), {"mapping": Mapping.ADDRESS_DEPENDENT}),
-        ("answers from", (TRIED, replace(TRIED, answers=1, answered_at=99.0)), {}),
+        ("answers from", (TRIED, replace(TRIED, answers=1, answered_at=100.5)), {}),
         (
             "other secret",
             (TRIED,),

@@ -31,7 +31,7 @@ def diagnose(peer: PeerStatus, trials: Sequence[Trial], snapshot: NodeSnapshot, 
         return Diagnosis(told.text, "see the cause")
     if not trials:
         return _untried(peer, snapshot)
-    answered = [each for each in trials if each.answered_at is not None and each.answered_at >= each.tried_at - 10.0]
+    answered = [each for each in trials if each.answered_at is not None and each.answered_at >= each.tried_at]
     if answered:
         return Diagnosis(f"it answers from {answered[-1].endpoint}, and the session is being made", "wait a moment")
     return _unanswered(trials, snapshot, mapping)
