@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from omninervous.lab.natlab import Meeting, NatLabReport
@@ -43,3 +45,13 @@ def test_the_table_names_the_reason_of_a_failed_pair_only() -> None:
     text = shown(MET, LATE, APART)
     assert "1 of 2" in text and "FAIL" in text and "it can" in text and "it cannot" not in text
     assert "2 of 3 pairs" in text and "0.50 s" in text
+
+
+def test_times_are_those_of_all_pairs_that_met() -> None:
+    slow = [replace(MET, seconds=float(second)) for second in range(1, 101)]
+    report = NatLabReport((*slow, APART), 12.0)
+    assert report.times == (50.5, 99.0)
+    assert report.to_json()["seconds_to_direct"] == {"median": 50.5, "p99": 99.0}
+    assert NatLabReport((APART,), 1.0).to_json()["seconds_to_direct"] is None
+    text = " ".join(shown(*slow).split())
+    assert "median 50.50 s" in text and "p99 99.00 s" in text

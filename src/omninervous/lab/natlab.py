@@ -8,6 +8,8 @@ echoes are back. Nothing but a direct path carries frames, so an echo is the pro
 from __future__ import annotations
 
 import json
+import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,6 +84,14 @@ class NatLabReport:
     def ok(self) -> bool:
         return all(pair.ok for pair in self.pairs)
 
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """Median and 99th percentile of the seconds to direct, over all pairs that met."""
+        known = sorted(pair.seconds for pair in self.pairs if pair.seconds is not None)
+        if not known:
+            return None
+        return statistics.median(known), known[math.ceil(0.99 * len(known)) - 1]
+
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints: `oracle` and `observed` are `direct` or `none`."""
         words = {True: "direct", False: "none"}
@@ -98,7 +108,9 @@ class NatLabReport:
             }
             for pair in self.pairs
         ]
-        return {"pairs": listed, "ok": self.ok, "seconds": round(self.seconds, 2)}
+        times = self.times
+        to_direct = {"median": round(times[0], 3), "p99": round(times[1], 3)} if times is not None else None
+        return {"pairs": listed, "ok": self.ok, "seconds": round(self.seconds, 2), "seconds_to_direct": to_direct}
 
 
 def run(options: NatLabOptions, full: bool, progress: Progress) -> NatLabReport:
