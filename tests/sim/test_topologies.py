@@ -30,8 +30,8 @@ LEARNING = 5.0
 """That a NAT forgets sooner than was hoped is found out by a path that is lost, and found again."""
 QUIET_BITS = 1000.0
 """A second, IP and UDP headers included, on an idle link between two edges or to the Nucleus."""
-HOPELESS_BITS = 4000.0
-"""The same between two that cannot meet, while they still try every minute or two."""
+HOPELESS_BITS = 10_000.0
+"""The same between two that cannot meet, in a minute with two or three of their retries of ten seconds."""
 STRANGER = Endpoint("198.51.100.66", 6)
 KINDS = {
     NatKind.FULL_CONE: ("none", False),

@@ -284,6 +284,8 @@ class Paths:
 
     def handle_timeout(self, now: Now, index: int | None) -> bool:
         """Send what is due; True if the endpoint is lost and nothing else answers."""
+        if not self._looking:
+            return False  # as for most peers, each second
         if index is None:
             self._stop_looking()
             return False
@@ -316,6 +318,10 @@ class Paths:
         if not (route.named or route.answered_at or route.endpoint == self.endpoint):
             del self._routes[route.endpoint]
 
+    @property
+    def _looking(self) -> bool:
+        return self._doubted_at is not None or any(route.active for route in self._routes.values())
+
     def _stop_looking(self) -> None:
         self._doubted_at = None
         for route in self._routes.values():
@@ -323,6 +329,8 @@ class Paths:
 
     def deadline(self) -> float | None:
         """When `handle_timeout` has something to do."""
+        if not self._looking:
+            return None
         doubt = None
         if self._doubted_at is not None:
             answered = any(each.answered_since(self._doubted_at) for each in self._routes.values())

@@ -58,7 +58,11 @@ Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 TICK = 1.0
-"""Seconds between looks at suspend and at names that wait for DNS."""
+"""Seconds between looks at suspend, and at what is not settled."""
+LOOK_EVERY = 5.0
+"""Seconds between looks at the whole state (names that wait for DNS, events of paths), once all is well."""
+SETTLING = 30.0
+"""Seconds after the start in which that happens every TICK."""
 ADDRESS_CHECK = 30.0
 """Seconds between looks at our own addresses, should netlink news have been lost."""
 LAST_WORDS = 0.05
@@ -147,6 +151,7 @@ class EdgeDaemon:
         self._metrics = metrics
         self._reloader = Reloader(reread, self._apply)
         self._underlay: addresses.Underlay | None = None
+        self._began_at = self._look_at = clock.now().boot
         self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay)
         self._suspend = clock.SuspendDetector()
         self._timer: asyncio.TimerHandle | None = None
@@ -221,9 +226,12 @@ class EdgeDaemon:
         if asleep := self._suspend.slept():
             self._journal.say("info", "woke", seconds=round(asleep, 1))
             self._node.reset_sessions(now, "suspend")
-        snapshot = self._node.snapshot(now)
-        self._names.tick(now.boot, snapshot)
-        self._watch.look(snapshot)
+        if now.boot >= self._look_at:
+            snapshot = self._node.snapshot(now)
+            self._names.tick(now.boot, snapshot)
+            self._watch.look(snapshot)
+            settled = all(each.registered for each in snapshot.nuclei) and now.boot >= self._began_at + SETTLING
+            self._look_at = now.boot + (LOOK_EVERY if settled else TICK)
         self._drain()
         asyncio.get_running_loop().call_later(TICK, self._tick)
 
