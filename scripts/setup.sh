@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly REPO=$PWD
 readonly STAMPS=.venv/.stamps
-readonly MINIMUM_RUST=1.85
+readonly MINIMUM_RUST=1.87
 # Where rustup, Go and Debian put programs that a plain user's or a bare root's PATH may lack.
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/sbin"
 
@@ -13,6 +13,7 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/
 declare -A PACKAGES=(
     [bpftool]=bpftool
     [cc]="gcc libc6-dev"
+    [clang-16]="clang-16 libbpf-dev"
     [conntrack]=conntrack
     [ethtool]=ethtool
     [faketime]=faketime
@@ -137,8 +138,8 @@ install_locked() {
 
 build_package() {
     local want
-    want=$(package_metadata && sha256sum requirements/dev.txt native/Cargo.lock $(find native -path native/target -prune -o \
-        \( -name '*.rs' -o -name 'Cargo.toml' \) -print | LC_ALL=C sort))
+    want=$(package_metadata && sha256sum requirements/dev.txt native/Cargo.lock $(find native bpf -path native/target -prune -o \
+        \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.[ch]' \) -print | LC_ALL=C sort))
     # shellcheck disable=SC2144  # one library at most
     [[ -x .venv/bin/omni && -f src/omninervous/_native.abi3.so ]] && fresh package "$want" && return 0
     say "building the native parts"

@@ -43,7 +43,7 @@ fn keys(aead: Aead, seed: u32, way: u8) -> LaneKeys {
 /// Frames, super-frames and control messages until told to stop.
 fn seal(shared: &Shared, stop: &AtomicBool, seed: usize) -> Vec<(u32, u64)> {
     // More threads than queues: what a lane is shared by must not matter.
-    let queue = if seed % 2 == 0 { Queue::Express } else { Queue::Bulk(seed / 2) };
+    let queue = if seed.is_multiple_of(2) { Queue::Express } else { Queue::Bulk(seed / 2) };
     let (mut sender, mut wire) = (Sender::new(queue), Record::default());
     let mut frame = [&THEIRS[..], &OURS[..], &[0x88, 0xb5], &[0; 300]].concat();
     while !stop.load(Ordering::Relaxed) {

@@ -5,6 +5,7 @@
 
 mod datapath;
 mod engine;
+mod reflex;
 mod tables;
 
 use pyo3::prelude::*;
@@ -19,6 +20,8 @@ mod _native {
     #[pymodule_export]
     use crate::engine::NativeEngine;
     #[pymodule_export]
+    use crate::reflex::Reflex;
+    #[pymodule_export]
     use crate::tables::Tables;
 
     /// Whether AES-256-GCM runs on instructions of its own on this processor.
@@ -31,5 +34,11 @@ mod _native {
     #[pyfunction]
     fn steering_error() -> Option<String> {
         omninervous_sysio::Steering::load(1).err().map(|it| it.to_string())
+    }
+
+    /// Why the reflex lane's programs cannot run in this kernel; None if they can.
+    #[pyfunction]
+    fn reflex_error() -> Option<String> {
+        omninervous_reflex::error()
     }
 }
