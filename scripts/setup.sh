@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv (with omni and omni-daemon in it), .tools/bin (wireguard-go) and .tools/prometheus: what is missing or changed.
-# With --soak also what virtual machines need: qemu, and a guest kernel in .tools/guest-kernel.
+# With --soak also what virtual machines need: qemu, and guest kernels in .tools/guest-kernels.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly REPO=$PWD
@@ -27,7 +27,9 @@ declare -A PACKAGES=(
     [tcpdump]=tcpdump
     [wg]=wireguard-tools
 )
-readonly GUEST_KERNEL=.tools/guest-kernel
+readonly GUEST_KERNELS=.tools/guest-kernels
+# Kernel by the Debian release that has it.
+declare -rA GUEST_RELEASES=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm)
 declare -rA SOAK_PACKAGES=(
     [busybox]=busybox-static
     [cpio]=cpio
@@ -54,7 +56,7 @@ main() {
     build_package
     install_wireguard_go
     fetch_prometheus
-    [[ ${1:-} != --soak ]] || fetch_guest_kernel
+    [[ ${1:-} != --soak ]] || fetch_guest_kernels
     say "ready: .venv/bin/omni, .venv/bin/omni-daemon"
 }
 
@@ -193,17 +195,36 @@ unpack_debian() {
     rm -rf "$scratch"
 }
 
-# A kernel with WireGuard for the virtual machines: unpacked, not installed.
-fetch_guest_kernel() {
-    [[ -d $GUEST_KERNEL/boot ]] && return 0
-    local package
+# Kernels for the virtual machines: unpacked, not installed.
+fetch_guest_kernels() {
+    local version
     [[ $(uname -m) == x86_64 ]] || die "the virtual machines of the soak tests need an x86_64 host."
-    has apt-get || die "the guest kernel comes from Debian's packages and there is no apt-get here."
-    [[ $EUID -ne 0 ]] || apt-get update -qq </dev/null || die "apt-get update failed: check the package sources and the network."
-    package=$(apt-cache pkgnames linux-image-6.1.0- | grep -E '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' | sort -V | tail -n 1) || true
-    [[ -n $package ]] || die "no linux-image-6.1.0-*-cloud-amd64 among the packages: the soak tests need Debian 12's sources."
+    has apt-get || die "the guest kernels come from Debian's packages and there is no apt-get here."
+    for version in "${!GUEST_RELEASES[@]}"; do
+        [[ -d $GUEST_KERNELS/$version/boot ]] || fetch_guest_kernel "$version" "${GUEST_RELEASES[$version]}"
+    done
+}
+
+# Lists and cache of its own: this machine's sources for another release are nobody else's business.
+fetch_guest_kernel() {
+    local version=$1 release=$2 scratch package options
+    scratch=$(mktemp -d)
+    mkdir -p "$scratch"/{sources,lists/partial,cache/archives/partial,tree}
+    sed -E "/^#/d; s/(bookworm|trixie)-(updates|backports)//; s/bookworm|trixie/$release/" \
+        /etc/apt/sources.list.d/*.sources >"$scratch/sources/guest.sources" 2>/dev/null || true
+    sed -E "/^#/d; s/bookworm|trixie/$release/" /etc/apt/sources.list >"$scratch/sources/guest.list" 2>/dev/null || true
+    options=(-o Dir::Etc::SourceList=/dev/null -o "Dir::Etc::SourceParts=$scratch/sources"
+        -o "Dir::State::Lists=$scratch/lists" -o "Dir::Cache=$scratch/cache")
+    apt-get "${options[@]}" update -qq </dev/null || die "apt-get update for Debian $release failed: check the package sources and the network."
+    package=$(apt-cache "${options[@]}" pkgnames "linux-image-$version." | grep -E -- '-cloud-amd64$' | sort -V | tail -n 1) || true
+    [[ -n $package ]] || die "no linux-image-$version.*-cloud-amd64 among the packages of Debian $release: the soak tests need it."
     say "fetching $package"
-    unpack_debian "$package" "$GUEST_KERNEL"
+    (cd "$scratch" && apt-get "${options[@]}" download -qq "$package" </dev/null 2>/dev/null) || die "apt-get could not download $package."
+    dpkg -x "$scratch"/*.deb "$scratch/tree"
+    mkdir -p "$GUEST_KERNELS"
+    rm -rf "${GUEST_KERNELS:?}/$version"
+    mv "$scratch/tree" "$GUEST_KERNELS/$version"
+    rm -rf "$scratch"
 }
 
 fresh() { [[ $(cat "$STAMPS/$1" 2>/dev/null) == "$2" ]]; }

@@ -78,9 +78,15 @@ def wireguard_go() -> Path:
 
 
 @pytest.fixture(scope="session")
-def guest_kernel() -> Path:
-    """Root of an unpacked Debian kernel package, for virtual machines."""
-    return _tool(TOOLS / "guest-kernel", "no guest kernel: make soak fetches it (scripts/setup.sh --soak)")
+def guest_kernels() -> Path:
+    """Unpacked Debian kernel packages for virtual machines, each below its version: 5.10, 6.1, 6.12."""
+    return _tool(TOOLS / "guest-kernels", "no guest kernels: make soak fetches them (scripts/setup.sh --soak)")
+
+
+@pytest.fixture(scope="session")
+def guest_kernel(guest_kernels: Path) -> Path:
+    """The one that has been tried longest."""
+    return guest_kernels / "6.1"
 
 
 def _tool(path: Path, remedy: str) -> Path:

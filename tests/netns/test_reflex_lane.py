@@ -1,4 +1,4 @@
-"""The reflex lane between two machines, by its programs alone: nobody reads the TAPs, so what arrives came by the kernel."""
+"""The reflex lane between two machines, by its programs alone: nobody reads the TAPs, so frames came by the kernel."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Guest:
             "iperf_ports": " ".join(map(str, IPERF_PORTS)),
             "steps": steps,
         }
-        image = self._lab.directory / "guest.cpio.gz"
+        image = self._lab.directory / "guest.cpio"
         build_initramfs(self._kernel, image, _MODULES, _PROGRAMS, script)
         argv = qemu_command(self._kernel, image, beside.interface, "02:00:00:00:00:02")
         self._process = self._lab.start(beside.namespace, "guest", argv)

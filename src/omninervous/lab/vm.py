@@ -7,7 +7,6 @@ emulation (TCG), so nothing here is fit for measuring.
 
 from __future__ import annotations
 
-import gzip
 import re
 import shutil
 import subprocess
@@ -67,9 +66,15 @@ class GuestKernel:
 
 
 def build_initramfs(
-    kernel: GuestKernel, out: Path, modules: Iterable[str], programs: Iterable[str], script: str
+    kernel: GuestKernel,
+    out: Path,
+    modules: Iterable[str],
+    programs: Iterable[str],
+    script: str,
+    files: Iterable[Path] = (),
 ) -> None:
-    """Write a gzipped initramfs to `out`: busybox, `programs` with their shared libraries, `modules`, `script`."""
+    """Write an initramfs to `out`: busybox, `programs` with their shared libraries, `modules`, `script`, and `files` at
+    the paths that they have here. It is not compressed: an emulated processor would take minutes for that."""
     tree = out.with_suffix(".tree")
     shutil.rmtree(tree, ignore_errors=True)
     for folder in ("bin", "sbin", "proc", "sys", "dev", "tmp", "run", "lib/modules"):
@@ -78,6 +83,8 @@ def build_initramfs(
     _run(["chroot", str(tree), "/bin/busybox", "--install", "-s", "/bin"])
     for program in programs:
         _copy_program(_program(program), tree)
+    for path in files:
+        _copy_file(path, tree)
     lines = []
     for path in kernel.modules(modules):
         shutil.copy(path, tree / "lib" / "modules" / path.name)
@@ -90,24 +97,40 @@ def build_initramfs(
     archive = subprocess.run(
         ["cpio", "--null", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names, capture_output=True, check=True
     ).stdout
-    out.write_bytes(gzip.compress(archive, 1))
+    out.write_bytes(archive)
     shutil.rmtree(tree)
 
 
-def qemu_command(kernel: GuestKernel, initramfs: Path, tap: str, mac: str) -> list[str]:
+def qemu_command(kernel: GuestKernel, initramfs: Path, tap: str, mac: str, *, memory_mib: int = 256) -> list[str]:
     """The qemu command whose guest has `tap` of its own namespace as eth0, and its serial line on stdout."""
     return [
-        *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,-la57,-pku", "-m", "256", "-nodefaults", "-no-reboot"),
+        *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "max,-la57,-pku", "-m", str(memory_mib)),
+        *("-nodefaults", "-no-reboot"),
         *("-kernel", str(kernel.image), "-initrd", str(initramfs), "-append", "console=ttyS0 quiet panic=-1"),
         *("-display", "none", "-serial", "stdio", "-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile="),
     ]
 
 
+def _copy_file(path: Path, tree: Path) -> None:
+    """A file or a symbolic link, and the libraries of a shared object."""
+    target = tree / path.relative_to("/")
+    if path.is_dir() or target.is_symlink() or target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, target, follow_symlinks=False)
+    if ".so" in path.suffixes:
+        _copy_libraries(path, tree)
+
+
 def _copy_program(program: Path, tree: Path) -> None:
     target = tree / "bin" / program.name
     target.unlink(missing_ok=True)
     shutil.copy(program, target)
+    _copy_libraries(program, tree)
+
+
+def _copy_libraries(program: Path, tree: Path) -> None:
     for library in _libraries(program):
         copy = tree / library.relative_to("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
