@@ -16,6 +16,7 @@ from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import run_command
 from omninervous.lab.topology import Host, pair_lan
 from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
+from omninervous.wire.address import Endpoint
 
 __all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
 
@@ -43,7 +44,7 @@ def _omninervous(name: str, options: tuple[str, ...], lab: Lab, mtu: int, engine
     a, b = _hosts(lab, name, mtu)
     inner = ("--mtu", str(_OURS_JUMBO)) if mtu == JUMBO else ()
     ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner)
-    return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends))
+    return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends), _listens(b))
 
 
 def _wireguard_go(lab: Lab, mtu: int, _engine: str) -> Track:
@@ -55,7 +56,12 @@ def _wireguard_go(lab: Lab, mtu: int, _engine: str) -> Track:
     ]
     ends[0].set_peer(WireGuardPeer(ends[1].public_key, "10.9.0.2/32", f"{b.address}:{_PORT}"))
     ends[1].set_peer(WireGuardPeer(ends[0].public_key, "10.9.0.1/32", f"{a.address}:{_PORT}"))
-    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), tuple(each.process for each in ends))
+    processes = tuple(each.process for each in ends)
+    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), processes, _listens(b))
+
+
+def _listens(host: Host) -> Endpoint:
+    return Endpoint(str(host.address), _PORT)
 
 
 # ---------------------------------------------------------------- Debian's

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -15,6 +16,7 @@ from omninervous.errors import SystemFailure
 from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
+from omninervous.wire.address import Endpoint
 
 __all__ = ["DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Track"]
 
@@ -24,6 +26,10 @@ _FLOOD_LIMIT = 5000
 _FLOODS = {"ping_flood": 56, "ping_flood_512": 512, "ping_flood_1372": 1372}
 """Payload bytes; the largest makes two frames of ours, whose MTU is 1380."""
 _SOCKPERF_PORT = 11111
+_JUNK = {"unknown-session": "junk_session", "initiation": "junk_initiation", "noise": "junk_noise"}
+_JUNK_RATE = 200_000
+_AS_FAST_AS_CAN_BE = 10_000_000
+"""Datagrams a second."""
 _INTERVAL = 0.002
 """Seconds between two pings."""
 _WARM_UP = 0.5
@@ -40,6 +46,8 @@ class Track:
     target: IPv4Address
     processes: tuple[Process, ...] = ()
     """The tunnel's own, of both ends."""
+    underlay: Endpoint | None = None
+    """Where the sink's end of the tunnel listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,35 @@ def _percentile(ordered: list[float], percent: int) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
+def _junk(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+    """How much junk of each kind is got rid of in a second, and what a ping notices of it."""
+    if track.underlay is None:
+        return {}
+    found = {}
+    for kind, row in _JUNK.items():
+        sent = _send_junk(track, kind, _AS_FAST_AS_CAN_BE, seconds, f"{log}-{kind}")
+        sent.wait(seconds + 30.0)
+        found[row] = int(sent.output()) / seconds / 1e3
+    beside = _send_junk(track, "unknown-session", _JUNK_RATE, seconds + _WARM_UP, f"{log}-beside")
+    times = _round_trips(track, seconds)
+    beside.wait(30.0)
+    return {**found, "junk_p99": _percentile(times, 99)}
+
+
+def _send_junk(track: Track, kind: str, per_second: int, seconds: float, log: str) -> Process:
+    assert track.underlay is not None
+    argv = [
+        sys.executable,
+        "-m",
+        "omninervous.lab.junk",
+        *map(str, track.underlay),
+        kind,
+        str(per_second),
+        str(seconds),
+    ]
+    return track.lab.start(track.source, f"junk-{log}", argv)
+
+
 # ---------------------------------------------------------------- cost
 
 
@@ -257,6 +294,16 @@ DISCIPLINES = (
             Row("loaded_p99", "ping beside a TCP stream, p99", "us", False),
         ),
         _loaded,
+    ),
+    Discipline(
+        "junk",
+        (
+            Row("junk_session", "junk, unknown session, taken", "kpps", True),
+            Row("junk_initiation", "junk, handshakes for another key, taken", "kpps", True),
+            Row("junk_noise", "junk, no message at all, taken", "kpps", True),
+            Row("junk_p99", "ping -i 2 ms beside 200 kpps of junk, p99", "us", False),
+        ),
+        _junk,
     ),
     Discipline("jumbo", (Row("jumbo", "TCP, 1 stream, MTU 9000", "Gbit/s", True),), _tcp("jumbo", 1), JUMBO),
 )
