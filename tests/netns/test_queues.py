@@ -1,4 +1,4 @@
-"""Queues of the native engine: which frame takes which lane, streams that arrive whole, and life without eBPF."""
+"""Queues of the native engine, without the kernel's lane: which frame takes which, streams that arrive whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEADERS = 14 + 20 + 8
 
 
 def started(lab: Lab, hosts: tuple[Host, Host], *arguments: str) -> tuple[Daemon, Daemon]:
-    edges = start_pair(lab, hosts, *arguments)
+    edges = start_pair(lab, hosts, "--ebpf", "off", *arguments)
     for edge in edges:
         edge.wait_for_peer()
     wait_for("lanes", lambda: all(len(edge.peers()[0]["lanes"]) > 1 for edge in edges))
@@ -159,7 +159,8 @@ def test_edges_with_other_queues_meet(lab: Lab, pair_lan: tuple[Host, Host], oth
     first, second = (Daemon(lab, host.namespace, name) for host, name in zip(pair_lan, "ab", strict=True))
     keys = first.init(), second.init()
     port = "51820"
-    first.launch("--peer", keys[1], "--endpoint", f"{pair_lan[1].address}:{port}", "--vip", str(PAIR_VIPS[0]))
+    usual = ("--ebpf", "off", "--vip", str(PAIR_VIPS[0]))
+    first.launch("--peer", keys[1], "--endpoint", f"{pair_lan[1].address}:{port}", *usual)
     second.launch("--peer", keys[0], "--endpoint", f"{pair_lan[0].address}:{port}", "--vip", str(PAIR_VIPS[1]), *other)
     for edge in (first, second):
         edge.wait_ready()
@@ -206,7 +207,7 @@ def test_the_cipher_can_be_forced(
     for number, choice in enumerate((mine, yours)):
         endpoint = f"{pair_lan[1 - number].address}:51820"
         given = ("--peer", keys[1 - number], "--endpoint", endpoint, "--vip", str(PAIR_VIPS[number]))
-        edges[number].launch(*given, "--aead", choice)
+        edges[number].launch(*given, "--ebpf", "off", "--aead", choice)
     for edge in edges:
         edge.wait_ready()
     wait_for("the lanes", lambda: all([each["lanes"] for each in edge.peers()] == [lanes] for edge in edges))

@@ -37,6 +37,7 @@ RUN_ELSEWHERE = {
     "make help": "tests/netns/test_readme.py",
     "omni autotest": "tests/netns/test_autotest.py",
     "omni bench": "tests/netns/test_bench.py",
+    "bpftool": "tests/netns/test_reflex_daemon.py",
 }
 """The beginning of a command, and who runs it; of make's targets, that there are such is looked at here."""
 

@@ -18,6 +18,11 @@ STATUS: dict[str, Any] = {
     "interface": {"name": "omni0", "mac": "62:cd:ab:66:c9:8a", "mtu": 1380, "addresses": ["10.200.0.1/13"]},
     "engine": "reference",
     "queues": {"bulk": 1, "express": False, "reason": "the reference engine has one queue"},
+    "reflex": {
+        "mechanism": "tc",
+        "because": "eth0: XDP on a [veth]",
+        "programs": [{"name": "tc_synapse", "hook": "ingress", "interface": "eth0"}],
+    },
     "port": 51820,
     "cluster": "[red]fleet[/]",
     "vip": {"address": "10.200.0.1", "prefix": 13, "source": "explicit", "derivation": None},
@@ -41,6 +46,7 @@ PEER: dict[str, Any] = {
     "sessions": [{"id": "ab" * 8, "current": True}],
     "handshake_age_seconds": 5.0,
     "aead": "aes-256-gcm",
+    "lanes": [0, 1, 7, 8],
     "rx_bytes": 2048,
     "tx_bytes": 0,
 }
@@ -54,7 +60,17 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_status_shows_what_is_wrong_and_prints_nothing_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     tables.SHOW["status"](STATUS)
     shown = capsys.readouterr().out
-    for text in ("62:cd:ab", "[red]fleet[/]", "[::1]:51820", "[x] holds it", "source_guard 3", "no --peer", "explicit"):
+    for text in (
+        "62:cd:ab",
+        "[red]fleet[/]",
+        "[::1]:51820",
+        "[x] holds it",
+        "source_guard 3",
+        "no --peer",
+        "explicit",
+        "tc (tc_synapse)",
+        "[veth]",
+    ):
         assert text in shown
     assert "\x1b" not in shown and "tx_packets" not in shown
 
@@ -92,6 +108,7 @@ def test_peers_and_fdb_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
         "62:cd:ab",
         "3 s ago",
         "no peers yet",
+        "bulk express reflex",
     ):
         assert text in shown
 

@@ -37,6 +37,7 @@ def show_status(status: Mapping[str, Any]) -> None:
             ("virtual address", "none" if vip is None else f"{vip['address']}/{vip['prefix']} ({vip['source']})"),
             ("cluster", status["cluster"] or "none"),
             ("engine, port", f"{status['engine']} ({_queues(status['queues'])}), UDP {status['port']}"),
+            ("kernel's lane", _reflex(status["reflex"])),
             ("sessions", f"{status['sessions_active']} active, {status['handshakes_completed']} handshakes so far"),
             ("daemon", f"version {status['version']}, pid {status['pid']}"),
         )
@@ -54,6 +55,13 @@ def _queues(queues: Mapping[str, Any]) -> str:
     if not queues["express"]:
         return f"one queue: {queues['reason']}"
     return f"express and {queues['bulk']} bulk queue{'s' if queues['bulk'] > 1 else ''}"
+
+
+def _reflex(reflex: Mapping[str, Any]) -> str:
+    if reflex["mechanism"] == "off":
+        return f"off: {reflex['because']}"
+    names = sorted({each["name"] for each in reflex["programs"]})
+    return f"{reflex['mechanism']} ({', '.join(names)}); {reflex['because']}"
 
 
 def _show_nucleus_status(console: Console, status: Mapping[str, Any]) -> None:
@@ -93,7 +101,9 @@ def show_peers(answer: Mapping[str, Any]) -> None:
     if not answer["peers"]:
         console.print("no peers yet")
         return
-    table = _table("peer", "name", "address", "state", "endpoint", "session", "AEAD", "handshake", "received", "sent")
+    table = _table(
+        "peer", "name", "address", "state", "endpoint", "session", "AEAD", "lanes", "handshake", "received", "sent"
+    )
     for peer in answer["peers"]:
         current = next((each["id"] for each in peer["sessions"] if each["current"]), "-")
         _add(
@@ -105,6 +115,7 @@ def show_peers(answer: Mapping[str, Any]) -> None:
             f"{peer['endpoint'] or '-'}{_way(peer['path'])}",
             current,
             _AEAD.get(peer["aead"], "-"),
+            _lanes(peer["lanes"]),
             duration(peer["handshake_age_seconds"]),
             quantity(peer["rx_bytes"]),
             quantity(peer["tx_bytes"]),
@@ -118,6 +129,14 @@ def _way(path: Mapping[str, Any] | None) -> str:
     rtt = "" if path["rtt_ms"] is None else f" {path['rtt_ms']:.1f} ms"
     more = f" +{len(path['alternatives'])}" if path["alternatives"] else ""
     return f" {path['kind']}{rtt}{more}"
+
+
+def _lanes(numbers: Sequence[int]) -> str:
+    """The lanes that we send on: the names of docs/PROTOCOL.md."""
+    names = {0: "base", 7: "express", 8: "reflex"}
+    return (
+        " ".join(dict.fromkeys(names.get(number, "bulk") for number in numbers if number or len(numbers) == 1)) or "-"
+    )
 
 
 def show_fdb(answer: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint, encode_endpoint
 from omninervous.wire.handshake import COOKIE_NONCE_SIZE, MAC_SIZE, CookieReply
 
-__all__ = ["COOKIE_LIFETIME", "CookieChecker", "MacGenerator", "mac1_valid", "with_macs"]
+__all__ = ["COOKIE_LIFETIME", "CookieChecker", "MacGenerator", "mac1_key", "mac1_valid", "with_macs"]
 
 LABEL_MAC1 = b"mac1----"
 LABEL_COOKIE = b"cookie--"
@@ -42,13 +42,13 @@ _SENDER_INDEX = slice(4, 8)
 
 def mac1_valid(public_key: bytes, message: bytes) -> bool:
     """Whether an initiation or response was made for the owner of `public_key`."""
-    return hmac.compare_digest(_mac(_mac1_key(public_key), message[_BODY]), message[_MAC1])
+    return hmac.compare_digest(_mac(mac1_key(public_key), message[_BODY]), message[_MAC1])
 
 
 def with_macs(receiver: bytes, message: bytes, cookie: bytes | None) -> bytes:
     """An initiation or response whose last 32 bytes are replaced by mac1 and, if there is a cookie, mac2."""
     body = message[_BODY]
-    signed = body + _mac(_mac1_key(receiver), body)
+    signed = body + _mac(mac1_key(receiver), body)
     return signed + (NO_MAC2 if cookie is None else _mac(cookie, signed))
 
 
@@ -123,7 +123,7 @@ def _mac(key: bytes, data: bytes) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _mac1_key(public_key: bytes) -> bytes:
+def mac1_key(public_key: bytes) -> bytes:
     return hashlib.blake2s(LABEL_MAC1 + public_key).digest()
 
 

@@ -38,6 +38,7 @@ from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.pathtools import PathTools
 from omninervous.ganglion.persist import Memory
 from omninervous.ganglion.reactions import Reactions
+from omninervous.ganglion.reflex import Reflex, Wish, start_reflex
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
 from omninervous.ganglion.tap import Tap
 from omninervous.ganglion.watch import Watch
@@ -94,10 +95,15 @@ def run_edge(config: EdgeConfig, reread: Reread[EdgeConfig] | None = None) -> in
         overlay = Overlay.set_up(config.device, mac_of(identity.public), config.mtu, ula_of(identity.public))
         engine = start_engine(choice, tap.queues, sockets.queues, overlay.mac, config.mtu)
         undo.callback(engine.close)
+        wish = Wish(config.ebpf, config.device, config.iface)
+        engine, reflex = start_reflex(wish, engine, overlay, identity.x25519_public, sockets.port, present)
+        undo.callback(engine.close)
         notes = (*config.notes, *_overlaps(config, present), *missing(config), sockets.buffer_note)
         for sentence in filter(None, notes):
             log.warning("note", text=sentence)
-        daemon = EdgeDaemon(config, identity, cluster, memory, sockets, overlay, choice, engine, metrics, reread)
+        daemon = EdgeDaemon(
+            config, identity, cluster, memory, sockets, overlay, choice, engine, reflex, metrics, reread
+        )
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run())
 
@@ -131,6 +137,7 @@ class EdgeDaemon:
         overlay: Overlay,
         choice: EngineChoice,
         engine: Synapse,
+        reflex: Reflex,
         metrics: MetricsServer,
         reread: Reread[EdgeConfig] | None,
     ) -> None:
@@ -140,8 +147,9 @@ class EdgeDaemon:
         self._overlay = overlay
         self._engine = engine
         self._choice = choice
+        self._reflex = reflex
         remembered = memory.recall()
-        self._node = Node(node_config(config, cluster, remembered, choice), identity, os.urandom)
+        self._node = Node(node_config(config, cluster, remembered, choice, reflex.lanes), identity, os.urandom)
         # One worker: what is asked of netlink and of the disk happens in the order it was asked.
         self._worker = ThreadPoolExecutor(1, "ganglion")
         self._names = Names(config, ipv6=sockets.v6 is not None, resolved=self._resolved)
@@ -226,6 +234,7 @@ class EdgeDaemon:
         if asleep := self._suspend.slept():
             self._journal.say("info", "woke", seconds=round(asleep, 1))
             self._node.reset_sessions(now, "suspend")
+        self._reflex.tick()
         if now.boot >= self._look_at:
             snapshot = self._node.snapshot(now)
             self._names.tick(now.boot, snapshot)
@@ -258,6 +267,7 @@ class EdgeDaemon:
             self._fail(SystemFailure(f"interface {self._overlay.name} was deleted: start omni-daemon again"))
             return
         self._overlay.notice(present)
+        self._reflex.follow(present)
         found = addresses.underlay(
             present,
             self._sockets.port,
@@ -342,12 +352,12 @@ class EdgeDaemon:
 
     def _problems(self) -> tuple[Problem, ...]:
         """What the host says, beside what the Node knows."""
-        return (*self._names.problems(), *self._overlay.problems(), *self._buffer_problems())
+        return (*self._names.problems(), *self._overlay.problems(), *self._host_problems())
 
-    def _buffer_problems(self) -> tuple[Problem, ...]:
-        """A short receive buffer shows as loss that nothing else explains."""
-        note = self._sockets.buffer_note
-        return (Problem("small_udp_buffers", note),) if note else ()
+    def _host_problems(self) -> tuple[Problem, ...]:
+        """What shows as loss that nothing else explains."""
+        found = {"small_udp_buffers": self._sockets.buffer_note, "reflex_underlay": self._reflex.trouble}
+        return tuple(Problem(code, text) for code, text in found.items() if text)
 
     async def _answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if command == "reload":
@@ -385,6 +395,7 @@ class EdgeDaemon:
             snapshot,
             overlay,
             engine,
+            self._reflex.status(),
             now.boot,
             self._problems(),
         )

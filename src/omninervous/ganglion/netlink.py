@@ -33,6 +33,8 @@ _IFA_F_DADFAILED = 0x08
 _IFA_F_TEMPORARY = 0x01
 _IN6_ADDR_GEN_MODE_EUI64 = 0
 _RT_SCOPE_UNIVERSE = 0
+_ARPHRD_ETHER = 1
+_ARPHRD_LOOPBACK = 772
 _IFF_UP = 0x1
 _IFF_LOOPBACK = 0x8
 _IFF_RUNNING = 0x40
@@ -65,6 +67,10 @@ class Interface:
     """Made of another network: WireGuard, a TUN device, GRE, ..."""
     gateways: tuple[str, ...] = ()
     """Of the default routes that leave here."""
+    ethernet: bool = True
+    """Its frames have an Ethernet header."""
+    xdp: bool = False
+    """An XDP program is on it, ours or another's."""
 
 
 @contextlib.contextmanager
@@ -107,6 +113,8 @@ def _interface(link: Any, addresses: list[IPv4Interface | IPv6Interface], gatewa
         carrier=bool(link["flags"] & _IFF_RUNNING),
         tunnel=kind in _TUNNELS or (kind == "tun" and link["ifi_type"] == _ARPHRD_NONE),
         gateways=tuple(gateways or ()),
+        ethernet=link["ifi_type"] in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
+        xdp=bool((xdp := link.get_attr("IFLA_XDP")) and xdp.get_attr("IFLA_XDP_ATTACHED")),
     )
 
 

@@ -14,7 +14,11 @@ __all__ = ["node_config"]
 
 
 def node_config(
-    config: EdgeConfig, cluster: ClusterKeys | None, remembered: Remembered, choice: EngineChoice
+    config: EdgeConfig,
+    cluster: ClusterKeys | None,
+    remembered: Remembered,
+    choice: EngineChoice,
+    kernel_lanes: tuple[int, ...],
 ) -> NodeConfig:
     """What the Node must know before it starts."""
     return NodeConfig(
@@ -47,6 +51,6 @@ def node_config(
         timestamp_mark=remembered.timestamp_mark,
         serial_mark=remembered.serial_mark,
         members=remembered.members,
-        lanes=choice.lanes,
+        lanes=(*choice.lanes, *kernel_lanes),
         aeads=choice.aeads,
     )

@@ -59,6 +59,7 @@ def edge_status(
     snapshot: NodeSnapshot,
     overlay: OverlayView,
     engine: EngineView,
+    reflex: Mapping[str, Any],
     now_boot: float,
     extra_problems: Iterable[Problem] = (),
 ) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def edge_status(
             "express": engine.bulk_queues > 0,
             "reason": engine.single_because or None,
         },
+        "reflex": reflex,
         "port": config.port,
         "cluster": config.cluster,
         "vip": _vip(snapshot.vip),

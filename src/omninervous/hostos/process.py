@@ -9,9 +9,17 @@ from pathlib import Path
 
 import setproctitle
 
-__all__ = ["CAP_NET_ADMIN", "has_capability", "hide_arguments", "name_process"]
+__all__ = [
+    "CAP_BPF",
+    "CAP_NET_ADMIN",
+    "CAP_PERFMON",
+    "CAP_SYS_ADMIN",
+    "has_capability",
+    "hide_arguments",
+    "name_process",
+]
 
-CAP_NET_ADMIN = 12
+CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 """<linux/capability.h>"""
 
 

@@ -1,0 +1,234 @@
+"""The kernel's lane in running daemons: which frames take it, whom it wakes, what it meets, what it leaves."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+import pytest
+
+from omninervous.lab.capture import Capture
+from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster, start_pair
+from omninervous.lab.namespaces import Lab
+from omninervous.lab.process import poll_until
+from omninervous.lab.topology import Host, TwoNats
+from tests.conftest import REPOSITORY
+from tests.netns.edges import Pair, ping, wait_for
+from tests.netns.kernel_objects import KernelObjects, threads_woken
+from tests.netns.test_queues import lanes_from, stream
+
+REFLEX = 8
+PINGS = 10_000
+WAKES = 200
+MODES = ["tc", "xdp"]
+
+
+def has_lane(edge: Daemon) -> bool:
+    return all(REFLEX in peer["lanes"] for peer in edge.peers()) and bool(edge.peers())
+
+
+def started(lab: Lab, hosts: tuple[Host, Host], *arguments: str) -> tuple[Daemon, Daemon]:
+    edges = start_pair(lab, hosts, *arguments)
+    wait_for("the kernel's lane", lambda: all(has_lane(edge) for edge in edges))
+    return edges
+
+
+def flood(host: Host, count: int = PINGS, size: int = 56) -> None:
+    """Every ping is answered."""
+    done = host.namespace.run(
+        "ping", "-q", "-f", "-c", str(count), "-s", str(size), "-w", "60", str(PAIR_VIPS[1]), seconds=70.0
+    )
+    assert f"{count} received" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_single_frames_take_the_kernels_lane_and_wake_nobody(lab: Lab, pair_lan: tuple[Host, Host], mode: str) -> None:
+    edges = started(lab, pair_lan, "--ebpf", mode)
+    flood(pair_lan[0], 100)  # addresses are resolved
+    capture = Capture(lab, pair_lan[0].namespace, "eth0", "ping", packet_filter="udp", snap=128)
+    assert ping(pair_lan[0].namespace, str(PAIR_VIPS[1]), 10).loss == 0
+    path = capture.stop()
+    seen = lanes_from(path, pair_lan[0])
+    assert seen[REFLEX] >= 10 and set(seen) <= {0, REFLEX}
+
+    before = sum(threads_woken(edge.process.pid) for edge in edges)
+    flood(pair_lan[0])
+    woken = sum(threads_woken(edge.process.pid) for edge in edges) - before
+    assert woken < WAKES, f"{PINGS} pings woke the daemons' threads {woken} times"
+    for edge in edges:
+        status = edge.status()
+        assert status["reflex"]["mechanism"] == mode
+        assert status["reflex"]["counters"]["rx_packets"] >= PINGS
+        assert edge.peers()[0]["rx_packets"] >= PINGS, "and the peer's totals count them"
+
+
+def test_the_users_commands_show_program_and_map(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    (edge, _) = started(lab, pair_lan)
+    commands = re.findall(r"^(bpftool [^#\n]+)", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        shown = pair_lan[0].namespace.run("sh", "-c", command).stdout  # grep fails if it finds nothing
+        assert shown.strip(), command
+    named = {each["name"] for each in edge.status()["reflex"]["programs"]}
+    assert named == {"omni_egress", "tc_synapse"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_streams_arrive_whole_beside_pings(lab: Lab, pair_lan: tuple[Host, Host], mode: str, seed: int) -> None:
+    edges = started(lab, pair_lan, "--ebpf", mode)
+    a, b = pair_lan
+    captures = [
+        Capture(lab, host.namespace, "eth0", f"stream-{name}", packet_filter="udp", snap=128)
+        for host, name in zip(pair_lan, "ab", strict=True)
+    ]
+    assert stream(pair_lan, 7000, seed, 0) and stream(pair_lan, 7001, seed, 1)
+    # At the sender: what a program at XDP has opened looks different to whoever listens behind it.
+    sent, answered = (lanes_from(each.stop(), host) for each, host in zip(captures, (a, b), strict=True))
+    assert sent[1] and answered[1], "super-frames take the bulk lane"
+    assert sent[REFLEX] and answered[REFLEX], "acknowledgements take the kernel's"
+    for size in (56, 512, 1352, 4000):
+        flood(a, 200, size)
+    for edge in edges:
+        drops = edge.status()["drops"]
+        assert not {"replay", "bad_tag", "lane", "source_guard", "unknown_session"} & drops.keys(), drops
+
+
+@pytest.mark.parametrize("other", [("--ebpf", "off"), ("--engine", "reference")], ids=["native", "reference"])
+def test_an_edge_without_the_lane_is_met_on_the_others(
+    lab: Lab, pair_lan: tuple[Host, Host], other: Sequence[str], seed: int
+) -> None:
+    pair = Pair(lab, pair_lan)
+    pair.start_a("--vip", str(PAIR_VIPS[0])).wait_ready()
+    pair.start_b("--vip", str(PAIR_VIPS[1]), *other).wait_ready()
+    for edge in (pair.a, pair.b):
+        edge.wait_for_peer()
+    wait_for("the exchange of capabilities", lambda: pair.a.peers()[0]["lanes"])
+    flood(pair_lan[0], 300)
+    assert stream(pair_lan, 7000, seed, 0) and stream(pair_lan, 7001, seed, 1)
+    assert REFLEX not in pair.a.peers()[0]["lanes"]
+    assert "rx_packets" not in pair.a.status()["reflex"]["counters"]
+
+
+def test_a_cluster_behind_nats_has_it_too(lab: Lab, two_nats: TwoNats) -> None:
+    _, first, second = start_cluster(lab, two_nats)
+    wait_for("the kernel's lane", lambda: has_lane(first) and has_lane(second), 30.0)
+    assert ping(two_nats.edge_a.namespace, str(PAIR_VIPS[1]), 10).loss == 0
+    assert first.status()["reflex"]["counters"]["rx_packets"] >= 8
+
+
+def test_a_new_address_is_noticed_although_only_the_kernel_sees_packets(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    _, second = started(lab, pair_lan)
+    host = pair_lan[0].namespace
+    host.ip_batch(f"address del {pair_lan[0].address}/24 dev eth0", "address add 10.77.0.9/24 dev eth0")
+    result = ping(host, str(PAIR_VIPS[1]), 15)
+    assert result.loss < 0.5, result
+    wait_for(
+        "the new endpoint", lambda: second.peers()[0]["endpoint"] == "10.77.0.9:51820" and second.peers()[0]["proven"]
+    )
+    flood(pair_lan[0], 500)
+
+
+# ---------------------------------------------------------------- life cycle
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_of_it_outlives_the_daemon(
+    lab: Lab, pair_lan: tuple[Host, Host], mode: str, number: signal.Signals
+) -> None:
+    before = pair_lan[0].namespace.run("tc", "qdisc", "show").stdout, pair_lan[0].namespace.ip("-br", "link")
+    edge, other = started(lab, pair_lan, "--ebpf", mode)
+    objects = KernelObjects.of(edge.process.pid)
+    assert {"omni_egress", "tc_synapse", "xdp_synapse"} <= objects.program_names()
+    edge.process.signal(number)
+    edge.process.wait(10)
+    assert poll_until(lambda: not objects.alive(), 10.0), objects.alive()
+    assert before == (
+        pair_lan[0].namespace.run("tc", "qdisc", "show").stdout,
+        pair_lan[0].namespace.ip("-br", "link"),
+    )
+    assert other.status()["reflex"]["mechanism"] == mode
+
+
+def test_it_starts_again_and_finds_its_peer(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    pair = Pair(lab, pair_lan)
+    vips = [("--vip", str(each)) for each in PAIR_VIPS]
+    pair.start_a(*vips[0]).wait_ready()
+    pair.start_b(*vips[1]).wait_ready()
+    wait_for("the kernel's lane", lambda: has_lane(pair.a) and has_lane(pair.b))
+    for end in (pair.b.process.kill, pair.b.process.stop):
+        end()
+        pair.start_b(*vips[1]).wait_ready()
+        wait_for("the kernel's lane again", lambda: has_lane(pair.b))
+        wait_for("pings", lambda: ping(pair_lan[0].namespace, str(PAIR_VIPS[1]), 1).loss == 0, 20.0)
+        flood(pair_lan[0], 300)
+
+
+def test_two_daemons_of_one_host_have_a_lane_each(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    started(lab, pair_lan)
+    edges = [Daemon(lab, host.namespace, name) for host, name in zip(pair_lan, ("more-a", "more-b"), strict=True)]
+    keys = [edge.init() for edge in edges]
+    for number, edge in enumerate(edges):
+        peer = ("--peer", keys[1 - number], "--endpoint", f"{pair_lan[1 - number].address}:51821")
+        edge.launch(*peer, "--port", "51821", "--dev", "omni1", "--vip", f"10.209.0.{number + 1}/24").wait_ready()
+    wait_for("the second pair's lane", lambda: all(has_lane(edge) for edge in edges))
+    assert ping(pair_lan[0].namespace, "10.209.0.2", 5).loss == 0
+    flood(pair_lan[0], 300)
+    assert edges[0].status()["reflex"]["counters"]["rx_packets"] >= 5
+    edges[1].process.kill()
+    flood(pair_lan[0], 300)
+
+
+def test_the_overlay_is_deleted_under_it(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    edge, _ = started(lab, pair_lan)
+    objects = KernelObjects.of(edge.process.pid)
+    pair_lan[0].namespace.ip("link", "del", "omni0")
+    assert edge.process.wait(10) == 1
+    assert "was deleted" in edge.process.tail()
+    assert poll_until(lambda: not objects.alive(), 10.0), objects.alive()
+
+
+def test_an_underlay_that_comes_back_is_covered_again(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    edge, _ = started(lab, pair_lan)
+    a, b = (host.namespace for host in pair_lan)
+    a.ip("link", "del", "eth0")
+    wait_for("it is gone", lambda: "eth0" not in str(edge.status()["reflex"]["interfaces"]))
+    a.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", b.name)
+    for host in pair_lan:
+        host.namespace.ip_batch(f"address add {host.address}/24 dev eth0", "link set eth0 up")
+    wait_for("it is covered", lambda: "eth0" in str(edge.status()["reflex"]["interfaces"]))
+    wait_for("pings", lambda: ping(a, str(PAIR_VIPS[1]), 1).loss == 0, 60.0)
+    flood(pair_lan[0], 300)
+
+
+# ---------------------------------------------------------------- where it cannot be
+
+
+def test_without_privileges_the_reason_is_told(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    plain = ["setpriv", "--bounding-set=-all,+net_admin,+net_raw", "--inh-caps=-all"]
+    edges = start_pair(lab, pair_lan, prefix=plain)
+    for edge in edges:
+        edge.wait_for_peer()
+    reflex = edges[0].status()["reflex"]
+    assert reflex["mechanism"] == "off" and "CAP_BPF" in reflex["because"]
+    assert "single frames take the userspace lane" in edges[0].process.output()
+    flood(pair_lan[0], 100)
+
+    refused = Daemon(lab, pair_lan[0].namespace, "refused")
+    refused.launch("--ebpf", "tc", "--dev", "omni1", "--port", "51830", prefix=plain)
+    assert refused.process.wait(10) == 1
+    assert "--ebpf tc: " in refused.process.tail() and "CAP_BPF" in refused.process.tail()
+    assert "omni1" not in pair_lan[0].namespace.ip("-br", "link")
+
+
+def test_a_foreign_xdp_program_is_left_alone(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    first = Daemon(lab, pair_lan[0].namespace, "first").launch("--ebpf", "xdp").wait_ready()
+    assert {"name": "eth0", "mechanism": "xdp"} in first.status()["reflex"]["interfaces"]
+    more = ("--dev", "omni1", "--port", "51821")
+    second = Daemon(lab, pair_lan[0].namespace, "second").launch(*more).wait_ready()
+    reflex = second.status()["reflex"]
+    assert {"name": "eth0", "mechanism": "tc"} in reflex["interfaces"] and "another XDP program" in reflex["because"]
+    second.process.stop()
+    third = Daemon(lab, pair_lan[0].namespace, "third").launch("--ebpf", "xdp", *more)
+    assert third.process.wait(10) == 1 and "another XDP program" in third.process.tail()
