@@ -19,9 +19,10 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
 
 BASELINE = "wireguard-go"
-CONTESTANTS = ("omninervous", "omninervous-userspace", "omninervous-chacha", BASELINE, "raw")
+CONTESTANTS = ("omninervous", "omninervous-xdp", "omninervous-userspace", "omninervous-chacha", BASELINE, "raw")
 HEADINGS = {
-    "omninervous": "OmniNervous",
+    "omninervous": "OmniNervous (tc)",
+    "omninervous-xdp": "with XDP",
     "omninervous-userspace": "userspace (AES)",
     "omninervous-chacha": "userspace (ChaCha)",
     BASELINE: "wireguard-go",
@@ -47,7 +48,8 @@ def table(report: Row) -> str:
         "what carries over. Medians of",
         f"{report['rounds']} interleaved rounds; in brackets the ratio to wireguard-go (the newest) of the same round, "
         'median and range. "Asked" are the figures of the',
-        "project's first document for the userspace mode, and with XDP. The userspace columns are `--ebpf off`.",
+        "project's first document for the userspace mode, and with XDP. The first column is `--ebpf auto`, which takes",
+        "tc on these veth interfaces, the second `--ebpf xdp`, the userspace columns are `--ebpf off`.",
         "",
         f"| | {' | '.join(HEADINGS[name] for name in CONTESTANTS)} | Asked |",
         f"|---|{'---|' * (len(CONTESTANTS) + 1)}",
@@ -72,13 +74,20 @@ def _cell(result: Row | None, name: str) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2f}"
+    if value >= 1:
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 # ---------------------------------------------------------------- chart
 
 BAR, GAP, LEFT, WIDTH, TOP = 14, 14, 250, 860, 64
-OURS = {"omninervous": "#2f7ed8", "omninervous-userspace": "#8bbc21", "omninervous-chacha": "#c5dc90"}
+OURS = {
+    "omninervous": "#2f7ed8",
+    "omninervous-xdp": "#7cb5ec",
+    "omninervous-userspace": "#8bbc21",
+    "omninervous-chacha": "#c5dc90",
+}
 LARGEST = 16.0
 """Times; a longer bar is cut, and says its figure."""
 

@@ -21,7 +21,10 @@ from omninervous.wire.address import Endpoint
 __all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
 
 BASELINE = "wireguard-go"
-DEFAULT_PEERS = ("raw", "omninervous", "omninervous-userspace", "omninervous-chacha", BASELINE)
+DEFAULT_PEERS = (
+    *("raw", "omninervous", "omninervous-xdp", "omninervous-userspace", "omninervous-chacha"),
+    BASELINE,
+)
 _PORT = 51820
 _OURS_JUMBO, _WIREGUARD_JUMBO = 8900, 8920
 """MTU of the tunnel on an underlay of 9000; both leave room for the outer headers over IPv6."""
