@@ -94,7 +94,7 @@ def test_a_thousand_pings_move_the_counters_by_what_they_should(lab: Lab, two_na
             # 84 bytes of IP in 14 of Ethernet, 1 of kind, 16 of header, 16 of tag.
             assert PINGS * 131 <= sum(of_bytes) <= PINGS * 131 + 30 * 1500
         assert after["omni_sessions_active"] == 1 and after["omni_fdb_entries"] >= 1
-        assert after['omni_peer_paths{path="lan"}'] == 1 and after['omni_peers{state="up"}'] == 1
+        assert after['omni_peer_paths{path="nat"}'] == 1 and after['omni_peers{state="up"}'] == 1
         assert after["omni_handshake_duration_seconds_count"] >= 1
         assert any(name.startswith("omni_nucleus_registered") and number == 1 for name, number in after.items())
     # And the real Prometheus has them, too.

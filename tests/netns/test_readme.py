@@ -295,6 +295,9 @@ INLINE = {
     "omni doctor": "clock",
     "omni events --follow": "peer_up",
     "omni bundle": ".tar.gz",
+    "omni why <PUBKEY_B>": "direct path",
+    "omni ping <PUBKEY_B>": "lane",
+    "omni netcheck": "own addresses",
 }
 """Commands in running text, and a word that they print beside a running pair."""
 
