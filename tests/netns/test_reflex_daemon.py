@@ -110,6 +110,21 @@ def test_an_edge_without_the_lane_is_met_on_the_others(
     assert "rx_packets" not in pair.a.status()["reflex"]["counters"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_an_underlay_of_ipv6_alone_carries_it(lab: Lab, pair_lan: tuple[Host, Host], mode: str, seed: int) -> None:
+    for host in pair_lan:
+        host.namespace.ip("address", "del", f"{host.address}/24", "dev", "eth0")
+    edges = [Daemon(lab, host.namespace, name) for host, name in zip(pair_lan, "ab", strict=True)]
+    keys = [edge.init() for edge in edges]
+    for number, edge in enumerate(edges):
+        peer = ("--peer", keys[1 - number], "--endpoint", f"[{pair_lan[1 - number].address6}]:51820")
+        edge.launch(*peer, "--vip", str(PAIR_VIPS[number]), "--ebpf", mode).wait_ready()
+    wait_for("the kernel's lane", lambda: all(has_lane(edge) for edge in edges))
+    flood(pair_lan[0], 1000)
+    assert stream(pair_lan, 7000, seed, 0) and stream(pair_lan, 7001, seed, 1)
+    assert edges[0].status()["reflex"]["counters"]["rx_packets"] >= 1000
+
+
 def test_a_cluster_behind_nats_has_it_too(lab: Lab, two_nats: TwoNats) -> None:
     _, first, second = start_cluster(lab, two_nats)
     wait_for("the kernel's lane", lambda: has_lane(first) and has_lane(second), 30.0)

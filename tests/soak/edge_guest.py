@@ -40,6 +40,7 @@ _SCRIPT = """
 mount -t bpf none /sys/fs/bpf 2>/dev/null
 ip address add %(address)s/24 dev eth0 && ip link set eth0 up || exit 3
 omni="%(omni)s --state-dir %(state)s"
+echo guest begins
 %(daemon)s --state-dir %(state)s --log-format json --peer '%(peer)s' --endpoint %(endpoint)s --vip %(vip)s &
 until $omni status --json >/tmp/status 2>/dev/null; do sleep 1; done
 echo "guest ready $(uname -r)"
