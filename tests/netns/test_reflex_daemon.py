@@ -10,9 +10,10 @@ import pytest
 
 from omninervous.lab.capture import Capture
 from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster, start_pair
+from omninervous.lab.link import LinkSpec, start_link
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import poll_until
-from omninervous.lab.topology import Host, TwoNats
+from omninervous.lab.topology import Host, TwoNats, address_pair
 from tests.conftest import REPOSITORY
 from tests.netns.edges import Pair, ping, wait_for
 from tests.netns.kernel_objects import KernelObjects, threads_woken
@@ -123,6 +124,19 @@ def test_an_underlay_of_ipv6_alone_carries_it(lab: Lab, pair_lan: tuple[Host, Ho
     flood(pair_lan[0], 1000)
     assert stream(pair_lan, 7000, seed, 0) and stream(pair_lan, 7001, seed, 1)
     assert edges[0].status()["reflex"]["counters"]["rx_packets"] >= 1000
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_tap_as_underlay_that_duplicates_and_damages(lab: Lab, mode: str, seed: int) -> None:
+    a, b = lab.namespace("a"), lab.namespace("b")
+    start_link(lab, (a, "eth0"), (b, "eth0"), LinkSpec(duplicate=0.2, corrupt=0.02), seed)
+    hosts = address_pair(a, b)
+    edges = started(lab, hosts, "--ebpf", mode)
+    done = a.run("ping", "-q", "-c", "300", "-i", "0.002", str(PAIR_VIPS[1]), check=False, seconds=60.0).stdout
+    assert "duplicates" not in done and int(done.split(" received")[0].split()[-1]) > 200, done
+    assert stream(hosts, 7000, seed, 0)
+    drops = [edge.status()["reflex"]["counters"] for edge in edges]
+    assert all(each.get("drop_replay", 0) > 10 and each.get("drop_bad_tag", 0) > 0 for each in drops), drops
 
 
 def test_a_cluster_behind_nats_has_it_too(lab: Lab, two_nats: TwoNats) -> None:
