@@ -11,7 +11,7 @@ from omninervous.lab.namespaces import Lab
 from tests.netns.edges import ping, wait_for
 from tests.soak.edge_guest import EdgeGuest, machine_beside_edge
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1500)]
 
 REFLEX = 8
 PATIENCE = 120.0

@@ -118,7 +118,8 @@ def _copy_file(path: Path, tree: Path) -> None:
     if path.is_dir() or target.is_symlink() or target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, target, follow_symlinks=False)
+    # With its time: compiled Python is believed only if its source's time is as it was.
+    shutil.copy2(path, target, follow_symlinks=False)
     if ".so" in path.suffixes:
         _copy_libraries(path, tree)
 
