@@ -50,6 +50,7 @@ lint-imports:
 lint-rust:
 	$(CARGO) fmt $(MANIFEST) --all --check
 	$(CARGO) clippy --quiet $(MANIFEST) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --quiet $(MANIFEST) --package omninervous-engine --features null-cipher -- -D warnings
 
 .PHONY: unit
 unit: setup
@@ -70,7 +71,8 @@ autotest: setup ## the whole system at work in network namespaces, with a table 
 	@$(BIN)/omni autotest $(ARGS)
 
 .PHONY: bench
-bench: setup ## throughput and latency (root)
+bench: ## throughput and latency (root)
+	@scripts/setup.sh --bench
 	@$(BIN)/omni bench $(ARGS)
 
 .PHONY: fuzz

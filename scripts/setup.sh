@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv (with omni and omni-daemon in it), .tools/bin (wireguard-go) and .tools/prometheus: what is missing or changed.
-# With --soak also what virtual machines need: qemu, and guest kernels in .tools/guest-kernels.
+# With --bench also Debian's other tunnels, to measure beside. With --soak these, and what virtual machines need: qemu, and
+# guest kernels in .tools/guest-kernels.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly REPO=$PWD
@@ -30,14 +31,16 @@ declare -A PACKAGES=(
 readonly GUEST_KERNELS=.tools/guest-kernels
 # Kernel by the Debian release that has it.
 declare -rA GUEST_RELEASES=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm)
+declare -rA BENCH_PACKAGES=(
+    [fastd]=fastd
+    [nebula]=nebula
+    [tincd]=tinc
+)
 declare -rA SOAK_PACKAGES=(
     [busybox]=busybox-static
     [cpio]=cpio
     [depmod]=kmod
-    [fastd]=fastd
-    [nebula]=nebula
     [qemu-system-x86_64]=qemu-system-x86
-    [tincd]=tinc
 )
 
 main() {
@@ -46,6 +49,9 @@ main() {
     mkdir -p .tools
     exec 9>.tools/setup.lock
     ! has flock || flock 9
+    if [[ ${1:-} == --bench || ${1:-} == --soak ]]; then
+        for command in "${!BENCH_PACKAGES[@]}"; do PACKAGES[$command]=${BENCH_PACKAGES[$command]}; done
+    fi
     if [[ ${1:-} == --soak ]]; then
         for command in "${!SOAK_PACKAGES[@]}"; do PACKAGES[$command]=${SOAK_PACKAGES[$command]}; done
     fi

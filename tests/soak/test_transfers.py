@@ -4,7 +4,7 @@
 
     a eth0 ===== seeded loss, duplicates, other order, flipped bits ===== eth0 b        eight TCP streams through omni0
 
-A gigabyte crosses a clean wire in writes of every size, less crosses the bad one, which a Python process makes.
+A gigabyte crosses a clean wire, and another one a bad wire, in writes of every size.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from omninervous.lab.topology import Host, address_pair
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 STREAMS = 8
-CLEAN_BYTES = 1 << 30
-BAD_BYTES = 192 << 20
+BYTES = 1 << 30
 SIZES = (1, 7, 100, 536, 1326, 1448, 4096, 9000, 65_483, 200_000)
 """Bytes of one write: less than a segment, exactly one, a super-frame's worth, more."""
 IMPATIENCE = 300.0
@@ -93,18 +92,18 @@ def test_a_gigabyte_over_a_clean_wire(lab: Lab, pair_lan: tuple[Host, Host], see
     edges = start_pair(lab, pair_lan, "--queues", queues, "--aead", aead)
     for edge in edges:
         edge.wait_for_peer()
-    transfer(pair_lan, seed, CLEAN_BYTES)
+    transfer(pair_lan, seed, BYTES)
     assert not {"bad_tag", "replay", "bad_payload", "vnet_header", "lane"} & drops(edges).keys()
 
 
-def test_many_megabytes_over_a_bad_wire(lab: Lab, seed: int) -> None:
+def test_a_gigabyte_over_a_bad_wire(lab: Lab, seed: int) -> None:
     a, b = lab.namespace("a"), lab.namespace("b")
     link = start_link(lab, (a, "eth0"), (b, "eth0"), BAD, seed)
     hosts = address_pair(a, b)
     edges = start_pair(lab, hosts)
     for edge in edges:
         edge.wait_for_peer(30)
-    transfer(hosts, seed, BAD_BYTES)
+    transfer(hosts, seed, BYTES)
     total = drops(edges)
     assert total.get("bad_tag") and total.get("replay"), "damage and duplicates did come, and went no further"
     link.stop()

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+mod cipher;
 pub mod count;
 pub mod cpu;
 pub mod event;

@@ -13,6 +13,7 @@ from omninervous.errors import SystemFailure
 from omninervous.lab.bench_rows import JUMBO, Track
 from omninervous.lab.daemons import PAIR_VIPS, start_pair
 from omninervous.lab.namespaces import Lab
+from omninervous.lab.null_cipher import null_cipher_package
 from omninervous.lab.process import run_command
 from omninervous.lab.topology import Host, pair_lan
 from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
@@ -43,11 +44,18 @@ def _raw(lab: Lab, mtu: int, _engine: str) -> Track:
     return Track(lab, a.namespace, b.namespace, b.address)
 
 
-def _omninervous(name: str, options: tuple[str, ...], lab: Lab, mtu: int, engine: str) -> Track:
+def _omninervous(
+    name: str, options: tuple[str, ...], lab: Lab, mtu: int, engine: str, prefix: tuple[str, ...] = ()
+) -> Track:
     a, b = _hosts(lab, name, mtu)
     inner = ("--mtu", str(_OURS_JUMBO)) if mtu == JUMBO else ()
-    ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner)
+    ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner, prefix=prefix)
     return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends), _listens(b))
+
+
+def _without_cipher(lab: Lab, mtu: int, engine: str) -> Track:
+    prefix = ("env", f"PYTHONPATH={null_cipher_package(lab.directory, str(mtu))}")
+    return _omninervous("omni-null", ("--ebpf", "off"), lab, mtu, engine, prefix)
 
 
 def _wireguard_go(lab: Lab, mtu: int, _engine: str) -> Track:
@@ -172,6 +180,7 @@ PEERS: dict[str, Contestant] = {
     "omninervous": partial(_omninervous, "omni", ()),
     "omninervous-xdp": partial(_omninervous, "omni-xdp", ("--ebpf", "xdp")),
     "omninervous-userspace": partial(_omninervous, "omni-user", ("--ebpf", "off")),
+    "omninervous-null": _without_cipher,
     "omninervous-chacha": partial(_omninervous, "omni-chacha", ("--ebpf", "off", "--aead", "chacha")),
     BASELINE: _wireguard_go,
     "fastd": _fastd,
