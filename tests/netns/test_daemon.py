@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def test_the_interface_is_what_the_identity_says(edge: Daemon, host: Host) -> No
     link_local = eui64_link_local(bytes.fromhex(identity["mac"].replace(":", "")))
     assert f"inet6 {link_local}/64 scope link" in shown, "EUI-64: peers' guards expect it"
     wait_for("the address", lambda: f"inet {identity['vip']} " in host.namespace.ip("address", "show", "fabric0"))
+
+
+def test_a_service_manager_hears_of_start_pulse_and_end(lab: Lab, edge: Daemon) -> None:
+    address = str(lab.directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(20.0)
+        edge.launch(environment={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000"})
+        assert manager.recv(4096) == b"READY=1\nSTATUS=omni0 is up, UDP port 51820"
+        assert manager.recv(4096) == manager.recv(4096) == b"WATCHDOG=1"
+        assert edge.status()["interface"]["addresses"], "ready means that it answers"
+        assert edge.process.stop(20.0) == 0
+        heard = [manager.recv(4096)]
+        while heard[-1] == b"WATCHDOG=1":
+            heard.append(manager.recv(4096))
+        assert heard[-1] == b"STOPPING=1"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

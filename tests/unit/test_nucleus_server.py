@@ -113,3 +113,19 @@ def test_a_readable_key_file_is_refused(tmp_path: Path) -> None:
     os.chmod(tmp_path / "identity.key", 0o644)
     with pytest.raises(UserError, match="chmod 600"):
         run_nucleus(NucleusConfig(tmp_path, 0))
+
+
+def test_a_service_manager_hears_of_start_pulse_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        with nucleus(tmp_path / "state") as (process, port):
+            assert manager.recv(4096).decode() == f"READY=1\nSTATUS=UDP port {port}"
+            assert manager.recv(4096) == manager.recv(4096) == b"WATCHDOG=1"
+            process.send_signal(signal.SIGTERM)
+            while (heard := manager.recv(4096)) == b"WATCHDOG=1":
+                pass
+            assert heard == b"STOPPING=1"
+            assert process.wait(PATIENCE) == 0

@@ -46,6 +46,7 @@ from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
 from omninervous.hostos.journal import Journal
 from omninervous.hostos.metrics import MetricsServer, queue_metrics
+from omninervous.hostos.notify import ServiceManager
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpQueues, bind_udp_queues
@@ -162,6 +163,7 @@ class EdgeDaemon:
         self._began_at = self._look_at = clock.now().boot
         self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay)
         self._suspend = clock.SuspendDetector()
+        self._manager = ServiceManager()
         self._timer: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -200,9 +202,11 @@ class EdgeDaemon:
         self._drain()
         self._tick()
         self._check_addresses()
+        self._manager.ready(f"{self._overlay.name} is up, UDP port {self._sockets.port}")
 
     async def _end(self) -> None:
         """Say goodbye; errors here must not keep the rest from being undone."""
+        self._manager.stopping()
         if self._timer is not None:
             self._timer.cancel()
         try:

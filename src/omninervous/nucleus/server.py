@@ -31,6 +31,7 @@ from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
 from omninervous.hostos.journal import Journal
 from omninervous.hostos.metrics import MetricsServer, queue_metrics
+from omninervous.hostos.notify import ServiceManager
 from omninervous.hostos.reload import Reloader, Reread
 from omninervous.hostos.state import StateDir
 from omninervous.hostos.udp import UdpSockets, bind_udp
@@ -130,6 +131,7 @@ class NucleusDaemon:
         self._started = clock.now().boot
         self._io: dict[str, int] = {}
         self._journal = Journal()
+        self._manager = ServiceManager()
 
     async def run(self, ready: Callable[[int], None] | None) -> int:
         """Until SIGTERM, SIGINT or a failure; the exit status."""
@@ -150,8 +152,10 @@ class NucleusDaemon:
             self._look(self._rendezvous.snapshot().counters)
             if ready is not None:
                 ready(self._sockets.port)
+            self._manager.ready(f"UDP port {self._sockets.port}")
             await self._stop.wait()
         finally:
+            self._manager.stopping()
             for each in self._sockets:
                 loop.remove_reader(each.fileno())
             for handle in (totals, self._timer):
