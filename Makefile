@@ -36,10 +36,10 @@ check: lint unit ## lint, types, import order, Rust, and every test that needs n
 
 # All linters run, side by side, even after one has failed.
 .PHONY: lint
-lint: setup ## ruff, mypy --strict, stub, import order, cargo fmt and clippy
-	@$(MAKE) -k -j $(JOBS) --output-sync lint-style lint-types lint-imports lint-rust
+lint: setup ## ruff, mypy --strict, stub, import order, cargo fmt and clippy, shellcheck
+	@$(MAKE) -k -j $(JOBS) --output-sync lint-style lint-types lint-imports lint-rust lint-shell
 
-.PHONY: lint-style lint-types lint-imports lint-rust
+.PHONY: lint-style lint-types lint-imports lint-rust lint-shell
 lint-style:
 	$(BIN)/ruff check --quiet .
 lint-types:
@@ -51,6 +51,9 @@ lint-rust:
 	$(CARGO) fmt $(MANIFEST) --all --check
 	$(CARGO) clippy --quiet $(MANIFEST) --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --quiet $(MANIFEST) --package omninervous-engine --features null-cipher -- -D warnings
+
+lint-shell:
+	shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh scripts/lib/*.sh
 
 .PHONY: unit
 unit: setup
@@ -74,6 +77,10 @@ autotest: setup ## the whole system at work in network namespaces, with a table 
 bench: ## throughput and latency (root)
 	@scripts/setup.sh --bench
 	@$(BIN)/omni bench $(ARGS)
+
+.PHONY: wheel
+wheel: setup ## dist/: wheel (manylinux2014, TARGET), source, bill of materials, checksums; linked by zig
+	@scripts/wheel.sh
 
 .PHONY: fuzz
 fuzz: setup ## every target in tests/fuzz for FUZZ_SECONDS (60) each

@@ -10,7 +10,7 @@ readonly TOOLS=.tools/lock
     "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check pip-tools
 }
 cd requirements
-for name in runtime dev; do
+for name in runtime dev zig; do
     echo "lock: requirements/$name.txt"
     # The committed files name no package index and no machine of ours.
     "../$TOOLS/bin/pip-compile" --quiet --upgrade --generate-hashes --strip-extras --no-header \

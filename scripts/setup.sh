@@ -24,7 +24,12 @@ declare -A PACKAGES=(
     [nft]=nftables
     [ping]=iputils-ping
     [ps]=procps
+    [rsync]=rsync
+    [shellcheck]=shellcheck
     [sockperf]=sockperf
+    [ssh]=openssh-client
+    [sshd]=openssh-server
+    [systemd-analyze]=systemd
     [tcpdump]=tcpdump
     [wg]=wireguard-tools
 )
@@ -146,6 +151,7 @@ install_locked() {
 
 build_package() {
     local want
+    # shellcheck disable=SC2046  # file names without blanks
     want=$(package_metadata && sha256sum requirements/dev.txt native/Cargo.lock $(find native bpf -path native/target -prune -o \
         \( -name '*.rs' -o -name 'Cargo.toml' -o -name '*.[ch]' \) -print | LC_ALL=C sort))
     # shellcheck disable=SC2144  # one library at most

@@ -8,7 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
     exit 1
 }
 mkdir -p soak-log
-readonly LOG="soak-log/$(date -u +%Y%m%dT%H%M%SZ)-$$.log"
+LOG="soak-log/$(date -u +%Y%m%dT%H%M%SZ)-$$.log"
+readonly LOG
 failed=()
 
 stage() {

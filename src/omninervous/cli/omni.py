@@ -11,14 +11,17 @@ import omninervous
 from omninervous.cli import config as config_commands
 from omninervous.cli import observe
 from omninervous.cli import paths as path_commands
+from omninervous.cli.cloud import cloud
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.cli.run import run as run_command
+from omninervous.hostos.process import hide_arguments
 
 __all__ = ["main", "omni"]
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. A secret leaves the process title at once."""
+    hide_arguments(("--secret",))
     sys.exit(run_command(omni, "omni"))
 
 
@@ -30,6 +33,7 @@ def main() -> None:
 @click.command_panel("Paths", commands=["ping", "why", "netcheck"])
 @click.command_panel("Configuration", commands=["config", "reload"])
 @click.command_panel("Trials", commands=["autotest", "bench", "lab"])
+@click.command_panel("Other machines", commands=["cloud"])
 def omni() -> None:
     """Look at the OmniNervous daemon of this machine, test and measure."""
 
@@ -206,6 +210,8 @@ def nat(as_json: bool, sites: str, seconds: int, full: bool, engine: str) -> int
         Console().print(nat_table(report))
     return 0 if report.ok else 1
 
+
+omni.add_command(cloud)
 
 if __name__ == "__main__":
     main()

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from omninervous.errors import SystemFailure, UserError
 from omninervous.hostos.control import SOCKET_NAME
@@ -22,7 +16,7 @@ from omninervous.lab.breakage import Breakage, find_breakage
 from omninervous.lab.checks import Checks
 from omninervous.lab.console import ConsoleProgress
 from omninervous.lab.namespaces import Lab, clean_leftovers, require_privileges
-from omninervous.lab.process import run_command
+from omninervous.lab.process import ended_in_order, run_command
 from omninervous.lab.report import Check, Finding, Progress, Report, RowFailed, run_checks
 from omninervous.lab.scene import Scene
 
@@ -62,7 +56,7 @@ def run(options: AutotestOptions, progress: Progress | None = None) -> Report:
     require_privileges()
     for leftover in clean_leftovers():
         progress.step(f"removed {leftover} of an earlier run")
-    with _ended_in_order(), Lab() as lab:
+    with ended_in_order(), Lab() as lab:
         return _Run(lab, options, breakage or Breakage(""), progress).run(started)
 
 
@@ -139,20 +133,3 @@ def _overlay_interfaces() -> set[str]:
     """Interfaces of the namespace that we run in, which is nobody's playground, with a name as daemons give it."""
     listed = json.loads(run_command(["ip", "-j", "link"]).stdout)
     return {link["ifname"] for link in listed if link["ifname"].startswith("omni")}
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Generator[None, None, None]:
-    """SIGTERM unwinds the stack, so that the lab goes away with us."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    earlier = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import FrameType
+from typing import NoReturn, TypeVar
 
 from omninervous.errors import SystemFailure
 
-__all__ = ["Process", "poll_until", "run_command"]
+__all__ = ["Process", "ended_in_order", "missing_command", "poll_until", "run_command"]
 
 T = TypeVar("T")
 
@@ -22,8 +26,10 @@ _PACKAGES = {
     "nft": "nftables",
     "nsenter": "util-linux",
     "ping": "iputils-ping",
+    "rsync": "rsync",
     "sockperf": "sockperf",
     "ss": "iproute2",
+    "ssh": "openssh-client",
     "sysctl": "procps",
     "tcpdump": "tcpdump",
     "wg": "wireguard-tools",
@@ -137,6 +143,23 @@ def poll_until(condition: Callable[[], T], seconds: float, interval: float = 0.0
     while not (answer := condition()) and time.monotonic() < deadline:
         time.sleep(interval)
     return answer
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Generator[None, None, None]:
+    """SIGTERM unwinds the stack, so that what we have begun goes away with us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    earlier = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def missing_command(argv: Sequence[str]) -> SystemFailure:

@@ -19,10 +19,10 @@ _WHOLE_FROM = 100
 """Figures from here on are shown without decimals."""
 
 
-def report_table(report: Report) -> Table:
+def report_table(report: Report, what: str = "autotest") -> Table:
     """The results as a table."""
     held = sum(row.ok for row in report.rows)
-    table = Table(title=f"OmniNervous autotest: {held} of {len(report.rows)} rows hold ({report.seconds:.0f} s)")
+    table = Table(title=f"OmniNervous {what}: {held} of {len(report.rows)} rows hold ({report.seconds:.0f} s)")
     table.add_column("")
     table.add_column("Row", no_wrap=True)
     table.add_column("Value")
