@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +26,7 @@ UsePAM no
 PidFile none
 PrintMotd no
 Subsystem sftp internal-sftp
-SetEnv PATH={path}
+SetEnv PATH={path} HOME={home}
 """
 _SSH = """
 Host *
@@ -37,7 +38,8 @@ Host *
     GlobalKnownHostsFile none
 """
 _ROLES = ("nucleus", "node-a", "node-b")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The interpreter itself: what stands before it on our own PATH may be a program that looks for one.
+_PATH = f"{Path(sys.executable).resolve().parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -131,7 +133,9 @@ class Cloud:
 
     def _sshd(self, host: Host, role: str, keys: Path, path: str) -> Process:
         config = self.lab.directory / f"sshd-{role}"
-        config.write_text(_SSHD.format(key=keys / role, authorized=keys / "authorized", path=path))
+        home = self.lab.directory / f"home-{role}"
+        home.mkdir(exist_ok=True)
+        config.write_text(_SSHD.format(key=keys / role, authorized=keys / "authorized", path=path, home=home))
         name = f"sshd-{role}"
         process = self.lab.start(host.namespace, name, ["/usr/sbin/sshd", "-D", "-e", "-f", str(config)])
         process.wait_for_output("Server listening", 10.0)

@@ -127,6 +127,7 @@ def test_a_machine_that_dies_half_way_does_not_keep_the_others_from_being_stoppe
     assert any(line.startswith("timeout -k 10 3600") for line in b.processes())
 
 
+@pytest.mark.soak
 def test_ended_by_a_signal_it_stops_everything(cloud: Cloud, lab: Lab) -> None:
     process = start(cloud, lab, cloud.test_command("--seconds", "60"))
     process.wait_for_output("Tunnel iperf3", PATIENCE)
@@ -201,7 +202,7 @@ def test_a_nucleus_that_stays_and_is_started_anew(cloud: Cloud) -> None:
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert first.stdout == second.stdout, "it keeps its identity"
     assert first.stdout.startswith(f"omni-daemon --nucleus '{machine.host.address}:51820#")
-    daemons = [line for line in machine.processes() if "omni-daemon" in line]
+    daemons = [line for line in machine.processes() if "--mode nucleus" in line]
     assert len(daemons) == 1
     stopped = run(cloud, cloud.command("stop", machine.text))
     assert stopped.returncode == 0 and "ended" in stopped.stdout

@@ -47,7 +47,9 @@ class CloudDaemon:
             self.host.write_secret(f"{self.run}/secret", secret, root=self._root)
             arguments = (*arguments, "--secret-file", f"{self.run}/secret")
         program = f"{self.host.directory}/bin/omni-daemon"
-        command = (*limit, program, "--log-format", "json", "--state-dir", self._state_dir, *arguments)
+        # Nothing from the configuration of a daemon that is in use there.
+        own = ("--config", "/dev/null", "--log-format", "json", "--state-dir", self._state_dir)
+        command = (*limit, program, *own, *arguments)
         self.start_beside(self.log, _UP, *command)
 
     def start_beside(self, log: str, pattern: str, *command: str) -> None:
