@@ -37,6 +37,11 @@ RUN_ELSEWHERE = {
     "make help": "tests/netns/test_readme.py",
     "omni autotest": "tests/netns/test_autotest.py",
     "omni bench": "tests/netns/test_bench.py",
+    "omni cloud": "tests/netns/test_cloud.py",
+    "make wheel": "tests/soak/test_release.py",
+    "python3 -m venv": "tests/soak/test_release.py",
+    "/opt/omninervous/bin/pip": "tests/soak/test_release.py",
+    "/opt/omninervous/bin/omni-daemon": "tests/netns/test_cluster.py",
     "bpftool": "tests/netns/test_reflex_daemon.py",
 }
 """The beginning of a command, and who runs it; of make's targets, that there are such is looked at here."""

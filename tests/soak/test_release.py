@@ -55,3 +55,12 @@ def test_the_source_alone_builds_in_a_clean_environment(dist: Path, tmp_path: Pa
     assert told.stdout.startswith("omni-daemon ")
     native = [str(tmp_path / "venv/bin/python"), "-c", "import omninervous._native as n; print(n.__file__)"]
     assert str(tmp_path) in run_command(native).stdout
+
+
+def test_the_wheel_is_installed_as_the_readme_says(dist: Path, tmp_path: Path) -> None:
+    """The README's commands, in another directory than /opt/omninervous."""
+    (wheel,) = dist.glob("*.whl")
+    run_command(["python3", "-m", "venv", str(tmp_path / "venv")], seconds=120.0)
+    run_command([str(tmp_path / "venv/bin/pip"), "install", "--quiet", str(wheel)], seconds=MINUTES)
+    told = run_command([str(tmp_path / "venv/bin/omni-daemon"), "--state-dir", str(tmp_path / "state"), "--init"])
+    assert told.stdout.startswith("Your Public Identity: ")
