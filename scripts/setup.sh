@@ -29,6 +29,7 @@ declare -A PACKAGES=(
     [sockperf]=sockperf
     [ssh]=openssh-client
     [sshd]=openssh-server
+    [strace]=strace
     [systemd-analyze]=systemd
     [tcpdump]=tcpdump
     [wg]=wireguard-tools

@@ -14,6 +14,7 @@ from omninervous.cli import paths as path_commands
 from omninervous.cli.cloud import cloud
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.cli.run import run as run_command
+from omninervous.cli.service import service
 from omninervous.hostos.process import hide_arguments
 
 __all__ = ["main", "omni"]
@@ -31,7 +32,7 @@ def main() -> None:
 @click.version_option(omninervous.__version__, "--version", message="omni %(version)s")
 @click.command_panel("This machine", commands=["status", "peers", "fdb", "identity", "events", "doctor", "bundle"])
 @click.command_panel("Paths", commands=["ping", "why", "netcheck"])
-@click.command_panel("Configuration", commands=["config", "reload"])
+@click.command_panel("Configuration", commands=["config", "reload", "service"])
 @click.command_panel("Trials", commands=["autotest", "bench", "lab"])
 @click.command_panel("Other machines", commands=["cloud"])
 def omni() -> None:
@@ -212,6 +213,7 @@ def nat(as_json: bool, sites: str, seconds: int, full: bool, engine: str) -> int
 
 
 omni.add_command(cloud)
+omni.add_command(service)
 
 if __name__ == "__main__":
     main()
