@@ -38,14 +38,14 @@ readonly GUEST_KERNELS=.tools/guest-kernels
 # Kernel by the Debian release that has it.
 declare -rA GUEST_RELEASES=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm)
 declare -rA BENCH_PACKAGES=(
-    [fastd]=fastd
-    [nebula]=nebula
     [tincd]=tinc
 )
 declare -rA SOAK_PACKAGES=(
     [busybox]=busybox-static
     [cpio]=cpio
+    [debootstrap]=debootstrap
     [depmod]=kmod
+    [podman]="podman runc netavark aardvark-dns buildah iptables"
     [qemu-system-x86_64]=qemu-system-x86
 )
 
