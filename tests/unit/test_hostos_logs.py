@@ -38,3 +38,29 @@ def test_debug_lines_are_for_verbose(verbose: bool, lines: int, capsys: pytest.C
     logs.configure("json", verbose=verbose)
     structlog.get_logger().debug("detail")
     assert capsys.readouterr().err.count("\n") == lines
+
+
+def test_a_flood_of_one_event_is_cut_counted_and_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    limit = logs.RateLimit(lambda: now[0])
+
+    def passes(name: str) -> dict[str, object] | None:
+        try:
+            return dict(limit(None, "info", {"event": name}))
+        except structlog.DropEvent:
+            return None
+
+    given = [passes("flood") for _ in range(1000)]
+    assert len([each for each in given if each]) == logs.BURST
+    assert passes("other") == {"event": "other"}
+    now[0] = 1.0
+    assert passes("flood") == {"event": "flood", "left_out": 1000 - logs.BURST}
+    assert passes("flood") == {"event": "flood"}, "two a second"
+    assert passes("flood") is None
+
+
+def test_a_flood_reaches_no_log(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json")
+    for _ in range(1000):
+        structlog.get_logger().info("flood")
+    assert logs.BURST <= capsys.readouterr().err.count("\n") < 200

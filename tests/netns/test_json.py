@@ -1,0 +1,71 @@
+"""docs/JSON.md is true of running daemons: every field that it names is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from omninervous.lab.daemons import Daemon, find_command
+from omninervous.lab.namespaces import Lab
+from omninervous.lab.topology import Host
+from tests.conftest import REPOSITORY
+from tests.netns.edges import SECRET, ping
+
+PAGE = (REPOSITORY / "docs" / "JSON.md").read_text()
+
+
+def documented() -> dict[str, set[str]]:
+    """First column -> fields."""
+    rows = re.findall(r"^\| (.*`.*?) \| (`.*`) \|$", PAGE, re.MULTILINE)
+    return {what: set(re.findall(r"`(\w+)`", fields)) for what, fields in rows}
+
+
+def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    nucleus = Daemon(lab, pair_lan[0].namespace, "nucleus").launch("--mode", "nucleus", "--port", "51821").wait_ready()
+    words = ("--nucleus", "10.77.0.1:51821", "--cluster", "c", "--mtu")
+    secret = {"OMNI_SECRET": SECRET}
+    edge = Daemon(lab, pair_lan[0].namespace, "edge").launch(*words, "1380", environment=secret).wait_ready()
+    # Another MTU, so that there is a problem to look at.
+    other = Daemon(lab, pair_lan[1].namespace, "other").launch(*words, "1400", environment=secret).wait_ready()
+    (peer,) = edge.wait_for_peer(30.0)
+    other.wait_for_peer(30.0)
+    assert ping(pair_lan[0].namespace, peer["vip"]).received
+    bad = lab.directory / "bad.toml"
+    bad.write_text("[daemon]\nprot = 1\n")
+
+    answers = {command: _ask(edge, *command.split()) for command in ("status", "peers", "fdb", "identity", "doctor")}
+    answers |= {command: _ask(edge, *command.split()) for command in ("reload", "config show")}
+    status, check = answers["status"], _ask(edge, "config", "check", str(bad))
+    found = {
+        "`omni status` (edge)": status,
+        "`interface` in it": status["interface"],
+        "`vip` in it": status["vip"],
+        "each of `nuclei`": status["nuclei"][0],
+        "each of `problems`": status["problems"][0],
+        "`omni status` (Nucleus)": nucleus.status(),
+        "`omni peers`": answers["peers"],
+        "each of `peers`": answers["peers"]["peers"][0],
+        "each of its `sessions`": answers["peers"]["peers"][0]["sessions"][0],
+        "`omni fdb`": answers["fdb"],
+        "each of `fdb`": answers["fdb"]["fdb"][0],
+        "`omni identity`": answers["identity"],
+        "`omni events` (a line)": _ask(edge, "events", first_line=True),
+        "`omni doctor`": answers["doctor"],
+        "each of `findings`": answers["doctor"]["findings"][0],
+        "`omni reload`": answers["reload"],
+        "`omni config check`": check,
+        "each of `faults`": check["faults"][0],
+        "`omni config show`": answers["config show"],
+        "each of `settings`": answers["config show"]["settings"][0],
+    }
+    assert found.keys() == documented().keys()
+    for what, fields in documented().items():
+        assert fields <= found[what].keys(), (what, fields - found[what].keys())
+
+
+def _ask(edge: Daemon, *command: str, first_line: bool = False) -> dict[str, Any]:
+    words = [find_command("omni"), "--state-dir", str(edge.state_dir), *command, "--json"]
+    text = edge.where.run(*words, check=False, seconds=60.0).stdout
+    answer: dict[str, Any] = json.loads(text.splitlines()[0] if first_line else text)
+    return answer
