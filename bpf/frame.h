@@ -100,7 +100,8 @@ __noinline int ipv6_header(struct scratch *s, __u32 len, struct parts *p)
 		if (protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60) {
 			if (upper + 8 > end)
 				return -1;
-			size = protocol == 44 ? 8 : protocol == 51 ? (*at(s, upper + 1) + 2) * 4 : (*at(s, upper + 1) + 1) * 8;
+			const __u32 units = *at(s, upper + 1);
+			size = protocol == 44 ? 8 : protocol == 51 ? (units + 2) * 4 : (units + 1) * 8;
 			if (upper + size > end)
 				return -1;
 			if (protocol == 44) {

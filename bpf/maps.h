@@ -23,7 +23,7 @@ struct scratch {
 	struct chacha_block block;
 	struct blake2s hash;
 	struct address source;
-	__u32 unused;
+	__u32 outer_class; // traffic class of the outer header
 	union {
 		__u8 bytes[MESSAGE + MAX_BLOCKS * CHACHA_BLOCK + SLACK];
 		struct {

@@ -14,6 +14,7 @@
 #include "aead.h"
 #include "guard.h"
 #include "session.h"
+#include "traffic_class.h"
 
 #define INITIATION 1
 #define RESPONSE 2
@@ -59,9 +60,10 @@ static __always_inline int is_local(const struct address *to)
 }
 
 // The UDP header for our port behind the IP header, or NULL; source and payload are noted.
-static __always_inline struct udphdr *outer_ipv4(void *at, void *start, void *end, const struct config *own, struct address *from,
-						 struct datagram *d)
+static __always_inline struct udphdr *outer_ipv4(void *at, void *start, void *end, const struct config *own,
+						 struct scratch *s, struct datagram *d)
 {
+	struct address *from = &s->source;
 	struct iphdr *ip = at;
 	struct udphdr *udp = (void *)(ip + 1);
 	if ((void *)(udp + 1) > end || ip->version != 4 || ip->ihl != 5 || ip->protocol != PROTO_UDP)
@@ -75,14 +77,16 @@ static __always_inline struct udphdr *outer_ipv4(void *at, void *start, void *en
 		return 0;
 	__builtin_memcpy(from->bytes, &ip->saddr, 4);
 	from->family = 4;
+	s->outer_class = ip->tos;
 	d->offset = (void *)(udp + 1) - start;
 	d->len = len - sizeof(*udp);
 	return udp;
 }
 
-static __always_inline struct udphdr *outer_ipv6(void *at, void *start, void *end, const struct config *own, struct address *from,
-						 struct datagram *d)
+static __always_inline struct udphdr *outer_ipv6(void *at, void *start, void *end, const struct config *own,
+						 struct scratch *s, struct datagram *d)
 {
+	struct address *from = &s->source;
 	struct ipv6hdr *ip = at;
 	struct udphdr *udp = (void *)(ip + 1);
 	if ((void *)(udp + 1) > end || ip->version != 6 || ip->nexthdr != PROTO_UDP || udp->dest != own->port_be)
@@ -94,13 +98,15 @@ static __always_inline struct udphdr *outer_ipv6(void *at, void *start, void *en
 		return 0;
 	__builtin_memcpy(from->bytes, &ip->saddr, 16);
 	from->family = 6;
+	s->outer_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	d->offset = (void *)(udp + 1) - start;
 	d->len = len - sizeof(*udp);
 	return udp;
 }
 
 // Whether the packet is a datagram for our port; what it says in its first 16 bytes.
-static __always_inline int find_datagram(void *start, void *end, const struct config *own, struct scratch *s, struct datagram *d)
+static __always_inline int find_datagram(void *start, void *end, const struct config *own, struct scratch *s,
+					 struct datagram *d)
 {
 	struct ethhdr *eth = start;
 	void *network = eth + 1;
@@ -117,9 +123,9 @@ static __always_inline int find_datagram(void *start, void *end, const struct co
 	}
 	__builtin_memset(&s->source, 0, sizeof(s->source));
 	if (proto_be == bpf_htons(ETH_IPV4))
-		udp = outer_ipv4(network, start, end, own, &s->source, d);
+		udp = outer_ipv4(network, start, end, own, s, d);
 	else if (proto_be == bpf_htons(ETH_IPV6))
-		udp = outer_ipv6(network, start, end, own, &s->source, d);
+		udp = outer_ipv6(network, start, end, own, s, d);
 	else
 		return 0;
 	if (!udp)
@@ -270,6 +276,9 @@ static __always_inline int checked_frame(struct scratch *s, struct peer *peer, _
 	const int refused = guard(s, peer, len);
 	if (refused)
 		return -refused;
+	const int unmarked = mark_frame(s, len);
+	if (unmarked)
+		return -unmarked;
 	if (kind == ETHERNET_PARTIAL) {
 		struct parts p = {};
 		if (network_header(s, len, &p) < 0)
@@ -292,8 +301,8 @@ static __always_inline int checked_frame(struct scratch *s, struct peer *peer, _
 }
 
 // Tell the core what it must know of an authenticated datagram.
-static __always_inline void note_source(struct scratch *s, struct session *it, const struct peer *peer, const struct arrival *what,
-					__u32 number, __u64 now)
+static __always_inline void note_source(struct scratch *s, struct session *it, const struct peer *peer,
+					const struct arrival *what, __u32 number, __u64 now)
 {
 	if (what->confirms)
 		tell(EVENT_CONFIRMED, number, s->index, &s->source, what->size);

@@ -117,16 +117,19 @@ ASSERT_SIZE(struct event, 40);
 
 // COUNTERS, per CPU. Up to COUNT_DROPS they are totals, then drops by the names of docs/PROTOCOL.md, then frames left
 // to the bulk lane.
-#define COUNTERS_OF(X)                                                                                                       \
-	X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes)                                                                  \
-	X(drop_runt) X(drop_bad_type) X(drop_bad_length) X(drop_unknown_session) X(drop_expired) X(drop_lane)                \
-	X(drop_counter_limit) X(drop_replay) X(drop_bad_tag) X(drop_bad_payload) X(drop_payload_kind) X(drop_relayed)        \
-	X(drop_no_membership) X(drop_source_guard) X(drop_destination_guard) X(drop_router_advertisement) X(drop_redirect)   \
-	X(drop_frame_too_big) X(drop_tap_write) X(drop_bad_mac1) X(drop_rate_limited) X(drop_unknown_handshake)              \
-	X(drop_unknown_hello) X(drop_not_a_nucleus) X(drop_send_buffer) X(drop_event_overflow)                               \
-	X(reflex_pass_super_frame) X(reflex_pass_many) X(reflex_pass_unresolved) X(reflex_pass_tag) X(reflex_pass_neighbour) \
-	X(reflex_pass_no_session) X(reflex_pass_no_endpoint) X(reflex_pass_too_big) X(reflex_pass_tcp) X(reflex_pass_other)  \
-	X(reflex_pass_handshake) X(reflex_pass_bulk) X(reflex_pass_merged)
+#define COUNTERS_OF(X)                                                                                  \
+	X(rx_packets) X(rx_bytes) X(tx_packets) X(tx_bytes) X(drop_runt) X(drop_bad_type)               \
+	X(drop_bad_length) X(drop_unknown_session) X(drop_expired) X(drop_lane)                         \
+	X(drop_counter_limit) X(drop_replay) X(drop_bad_tag) X(drop_bad_payload)                        \
+	X(drop_payload_kind) X(drop_relayed) X(drop_no_membership) X(drop_source_guard)                 \
+	X(drop_destination_guard) X(drop_router_advertisement) X(drop_redirect)                         \
+	X(drop_frame_too_big) X(drop_ecn) X(drop_tap_write) X(drop_bad_mac1) X(drop_rate_limited)       \
+	X(drop_unknown_handshake) X(drop_unknown_hello) X(drop_not_a_nucleus) X(drop_send_buffer)       \
+	X(drop_event_overflow) X(reflex_pass_super_frame) X(reflex_pass_many)                           \
+	X(reflex_pass_unresolved) X(reflex_pass_tag) X(reflex_pass_neighbour)                           \
+	X(reflex_pass_no_session) X(reflex_pass_no_endpoint) X(reflex_pass_too_big)                     \
+	X(reflex_pass_tcp) X(reflex_pass_other) X(reflex_pass_handshake) X(reflex_pass_bulk)            \
+	X(reflex_pass_merged)
 
 #define COUNTER_NAME(name) COUNT_##name,
 enum counter { COUNTERS_OF(COUNTER_NAME) COUNT_END };

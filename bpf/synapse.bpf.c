@@ -32,8 +32,8 @@ static __always_inline int load_datagram(void *ctx, const int xdp, struct scratc
 }
 
 // What becomes of a datagram for our port.
-static __always_inline int judge(void *ctx, const int xdp, const struct config *own, struct scratch *s, const struct datagram *d,
-				 __u32 *slot)
+static __always_inline int judge(void *ctx, const int xdp, const struct config *own, struct scratch *s,
+				 const struct datagram *d, __u32 *slot)
 {
 	if (d->len < 4)
 		return drop(COUNT_drop_runt);
@@ -60,10 +60,12 @@ static __always_inline int deliver(struct __sk_buff *skb, struct scratch *s, con
 		len = SHORTEST;
 	if (skb->vlan_present && bpf_skb_vlan_pop(skb) < 0)
 		goto failed;
-	if (skb->len <= len || bpf_skb_adjust_room(skb, (__s32)len - (__s32)skb->len, BPF_ADJ_ROOM_MAC, ADJ_ROOM_DECAP_L3_IPV4) < 0)
+	const __s32 shorter = (__s32)len - (__s32)skb->len;
+	if (shorter >= 0 || bpf_skb_adjust_room(skb, shorter, BPF_ADJ_ROOM_MAC, ADJ_ROOM_DECAP_L3_IPV4) < 0)
 		goto failed;
+	const __u64 flags = BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH;
 	asm volatile("%0 &= 2047" : "+r"(len));
-	if (!len || bpf_skb_store_bytes(skb, 0, s->bytes + FRAME, len, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH) < 0)
+	if (!len || bpf_skb_store_bytes(skb, 0, s->bytes + FRAME, len, flags) < 0)
 		goto failed;
 	return bpf_redirect(own->overlay, BPF_F_INGRESS);
 failed:
@@ -205,7 +207,8 @@ static __always_inline int aead_test(struct __sk_buff *skb, const int seal)
 		return 2;
 	__u32 len = skb->len - fixed, size = len + TAG;
 	asm volatile("%0 &= 2047" : "+r"(size));
-	if (!size || bpf_skb_load_bytes(skb, 0, s->aead.key, 32) < 0 || bpf_skb_load_bytes(skb, 32, &s->counter, 8) < 0 ||
+	if (!size || bpf_skb_load_bytes(skb, 0, s->aead.key, 32) < 0 ||
+	    bpf_skb_load_bytes(skb, 32, &s->counter, 8) < 0 ||
 	    bpf_skb_load_bytes(skb, 40, s->bytes + MESSAGE, size) < 0)
 		return 2;
 	if (seal)

@@ -110,7 +110,8 @@ static __always_inline int set_protocol(struct __sk_buff *skb, __be16 proto_be)
 // Outer headers before the message of `size` UDP payload bytes. DF is set; no UDP checksum: the tag is a far better
 // one, and a datagram without is never merged with others on its way in (udp_gro_receive_segment), which nothing here
 // could take apart.
-static __always_inline void write_ipv4(struct scratch *s, const struct config *own, const struct peer *peer, __u32 size)
+static __always_inline void write_ipv4(struct scratch *s, const struct config *own, const struct peer *peer, __u32 size,
+					__u8 class)
 {
 	struct ethhdr *eth = (void *)(s->bytes + ROOM_BEFORE - 42);
 	struct iphdr *ip = (void *)(s->bytes + ROOM_BEFORE - 28);
@@ -119,6 +120,7 @@ static __always_inline void write_ipv4(struct scratch *s, const struct config *o
 	eth->h_proto = bpf_htons(ETH_IPV4);
 	ip->version = 4;
 	ip->ihl = 5;
+	ip->tos = class;
 	ip->tot_len = bpf_htons(size + 28);
 	ip->frag_off = bpf_htons(0x4000);
 	ip->ttl = 64;
@@ -137,7 +139,8 @@ static __always_inline void write_ipv4(struct scratch *s, const struct config *o
 }
 
 // IPv6 demands the checksum. What keeps these datagrams from being merged is their hop limit, which alternates.
-static __always_inline void write_ipv6(struct scratch *s, const struct config *own, const struct peer *peer, __u32 size)
+static __always_inline void write_ipv6(struct scratch *s, const struct config *own, const struct peer *peer, __u32 size,
+					__u8 class)
 {
 	struct ethhdr *eth = (void *)(s->bytes + ROOM_BEFORE - 62);
 	struct ipv6hdr *ip = (void *)(s->bytes + ROOM_BEFORE - 48);
@@ -145,6 +148,8 @@ static __always_inline void write_ipv6(struct scratch *s, const struct config *o
 	__builtin_memset(eth, 0, 62);
 	eth->h_proto = bpf_htons(ETH_IPV6);
 	ip->version = 6;
+	ip->priority = class >> 4;
+	ip->flow_lbl[0] = class << 4;
 	ip->payload_len = bpf_htons(size + 8);
 	ip->nexthdr = PROTO_UDP;
 	ip->hop_limit = 127 + (s->counter & 1);
@@ -177,14 +182,15 @@ __noinline int seal_datagram(struct scratch *s, struct peer *peer, __u32 len, __
 	s->type = TRANSPORT;
 	s->reserved[0] = s->reserved[1] = s->reserved[2] = 0;
 	s->bytes[MESSAGE] = ETHERNET;
+	const __u8 class = traffic_class(s, len);
 	seal_message(s, 1 + len);
 	count(COUNT_tx_packets);
 	count_more(COUNT_tx_bytes, size);
 	if (peer->endpoint.family == 6) {
-		write_ipv6(s, own, peer, size);
+		write_ipv6(s, own, peer, size, class);
 		return size + 62;
 	}
-	write_ipv4(s, own, peer, size);
+	write_ipv4(s, own, peer, size, class);
 	return size + 42;
 }
 

@@ -52,10 +52,7 @@ impl Reflex {
     }
 
     fn detach_underlay(&self, py: Python<'_>, ifindex: u32) -> PyResult<()> {
-        self.with(py, |it| {
-            it.ignore(ifindex);
-            Ok(())
-        })
+        self.with(py, |it| it.ignore(ifindex))
     }
 
     fn attach_overlay(&self, py: Python<'_>) -> PyResult<()> {

@@ -124,6 +124,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whether we receive there.
+    pub fn receives(&self, interface: u32) -> bool {
+        self.receiving.contains_key(&interface)
+    }
+
     /// Receive there no longer.
     pub fn ignore(&mut self, interface: u32) {
         self.receiving.remove(&interface);

@@ -113,12 +113,14 @@ impl Lane {
 
     /// Receive on an underlay.
     pub fn receive(&mut self, interface: u32, mechanism: Mechanism) -> io::Result<()> {
-        self.kernel.receive(interface, mechanism)
+        self.kernel.receive(interface, mechanism)?;
+        self.write_peers()
     }
 
     /// Receive there no longer.
-    pub fn ignore(&mut self, interface: u32) {
+    pub fn ignore(&mut self, interface: u32) -> io::Result<()> {
         self.kernel.ignore(interface);
+        self.write_peers()
     }
 
     /// Send what leaves the overlay interface.
@@ -353,6 +355,11 @@ impl Lane {
         Ok(())
     }
 
+    fn write_peers(&mut self) -> io::Result<()> {
+        let all: Vec<PeerId> = self.peers.keys().copied().collect();
+        all.iter().try_for_each(|it| self.write_peer(it))
+    }
+
     fn write_peer(&mut self, id: &PeerId) -> io::Result<()> {
         let Some(peer) = self.peers.get(id) else { return Ok(()) };
         let selected = peer.selected.and_then(|it| self.sessions.get(&it)).filter(|it| it.sends);
@@ -361,7 +368,8 @@ impl Lane {
             mtu: peer.mtu,
             slot: selected.and_then(|it| it.slot).unwrap_or(NO_SLOT),
             endpoint: peer.endpoint,
-            way: peer.way,
+            // By an interface without our programs (a tunnel has no Ethernet header for them) the bulk lane sends.
+            way: peer.way.filter(|it| self.kernel.receives(it.0)),
             ipv4: &peer.ipv4,
             ipv6: &peer.ipv6,
             delivered_at: self.kernel.peer(peer.number).map_or(0, |it| layout::delivered_at(&it)),
