@@ -15,7 +15,7 @@
 // What sealing or opening one message needs. `words` is the message, zero-padded to whole ChaCha20 blocks.
 struct aead {
 	__u32 key[8];
-	__u32 nonce[2]; // words 1 and 2 of the nonce; word 0 is zero (WireGuard)
+	__u32 nonce[3];
 	__u32 counter;
 	__u32 r[4]; // Poly1305's key: r clamped, and what is added at the end
 	__u32 pad[4];
@@ -52,7 +52,7 @@ __noinline int chacha20_block(struct aead *a, struct chacha_block *block)
 	__u32 x0 = c0, x1 = c1, x2 = c2, x3 = c3;
 	__u32 x4 = a->key[0], x5 = a->key[1], x6 = a->key[2], x7 = a->key[3];
 	__u32 x8 = a->key[4], x9 = a->key[5], x10 = a->key[6], x11 = a->key[7];
-	__u32 x12 = a->counter, x13 = 0, x14 = a->nonce[0], x15 = a->nonce[1];
+	__u32 x12 = a->counter, x13 = a->nonce[0], x14 = a->nonce[1], x15 = a->nonce[2];
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < 10; i++) {
@@ -72,8 +72,8 @@ __noinline int chacha20_block(struct aead *a, struct chacha_block *block)
 	block->words[3] ^= PAIR(x6 + a->key[2], x7 + a->key[3]);
 	block->words[4] ^= PAIR(x8 + a->key[4], x9 + a->key[5]);
 	block->words[5] ^= PAIR(x10 + a->key[6], x11 + a->key[7]);
-	block->words[6] ^= PAIR(x12 + a->counter, x13);
-	block->words[7] ^= PAIR(x14 + a->nonce[0], x15 + a->nonce[1]);
+	block->words[6] ^= PAIR(x12 + a->counter, x13 + a->nonce[0]);
+	block->words[7] ^= PAIR(x14 + a->nonce[1], x15 + a->nonce[2]);
 	a->counter++;
 	return 0;
 }

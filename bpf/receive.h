@@ -327,7 +327,7 @@ __noinline int open_datagram(struct scratch *s, __u32 slot, __u32 len)
 		count(reason);
 		return 0;
 	}
-	if (!open_message(s, payload)) {
+	if (!open_message(s, payload, 0)) {
 		count(COUNT_drop_bad_tag);
 		return 0;
 	}

@@ -198,24 +198,25 @@ int omni_egress(struct __sk_buff *skb)
 	return bpf_redirect_neigh(interface, 0, 0, 0);
 }
 
-// Key 32, counter 8, message, tag 16: sealed or opened in place. 0: done.
+// Key 32, nonce 12, message, tag 16: sealed or opened in place. 0: done.
 static __always_inline int aead_test(struct __sk_buff *skb, const int seal)
 {
 	struct scratch *s = scratch();
-	const __u32 fixed = 32 + 8 + TAG;
+	const __u32 fixed = 32 + 12 + TAG;
+	__u32 first;
 	if (!s || skb->len < fixed || skb->len > fixed + MAX_PAYLOAD)
 		return 2;
 	__u32 len = skb->len - fixed, size = len + TAG;
 	asm volatile("%0 &= 2047" : "+r"(size));
 	if (!size || bpf_skb_load_bytes(skb, 0, s->aead.key, 32) < 0 ||
-	    bpf_skb_load_bytes(skb, 32, &s->counter, 8) < 0 ||
-	    bpf_skb_load_bytes(skb, 40, s->bytes + MESSAGE, size) < 0)
+	    bpf_skb_load_bytes(skb, 32, &first, 4) < 0 || bpf_skb_load_bytes(skb, 36, &s->counter, 8) < 0 ||
+	    bpf_skb_load_bytes(skb, 44, s->bytes + MESSAGE, size) < 0)
 		return 2;
 	if (seal)
-		seal_message(s, len);
-	else if (!open_message(s, len))
+		seal_message(s, len, first);
+	else if (!open_message(s, len, first))
 		return 1;
-	return bpf_skb_store_bytes(skb, 40, s->bytes + MESSAGE, size, 0) < 0 ? 2 : 0;
+	return bpf_skb_store_bytes(skb, 44, s->bytes + MESSAGE, size, 0) < 0 ? 2 : 0;
 }
 
 SEC("classifier")

@@ -16,7 +16,7 @@ static __always_inline __u32 ip_header(struct scratch *s, __u32 len)
 	if (network_header(s, len, &p) < 0 || p.start + 2 > len)
 		return 0;
 	const __u8 version = p.ethertype == ETH_IPV4 ? 4 : p.ethertype == ETH_IPV6 ? 6 : 0;
-	return *at(s, p.start) >> 4 == version ? p.start : 0;
+	return version && *at(s, p.start) >> 4 == version ? p.start : 0;
 }
 
 static __always_inline __u8 traffic_class_at(struct scratch *s, __u32 start)

@@ -183,7 +183,7 @@ __noinline int seal_datagram(struct scratch *s, struct peer *peer, __u32 len, __
 	s->reserved[0] = s->reserved[1] = s->reserved[2] = 0;
 	s->bytes[MESSAGE] = ETHERNET;
 	const __u8 class = traffic_class(s, len);
-	seal_message(s, 1 + len);
+	seal_message(s, 1 + len, 0);
 	count(COUNT_tx_packets);
 	count_more(COUNT_tx_bytes, size);
 	if (peer->endpoint.family == 6) {

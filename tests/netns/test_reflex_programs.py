@@ -1,0 +1,224 @@
+"""The reflex lane's programs one packet at a time (BPF_PROG_TEST_RUN): the cipher against `cryptography` and published
+vectors, the verdicts against the reference engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import struct
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from omninervous._native import Reflex
+from omninervous.core.dataplane import Aead, LaneKeys, OpenLanes
+from omninervous.wire.frame import internet_checksum
+from tests.datapaths import Side, drops, twins
+from tests.differential.frames import Frames, Station
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+PORT = 51820
+TCX_NEXT, TCX_DROP, TCX_REDIRECT = 0xFFFFFFFF, 2, 7
+_SHORTEST = 34
+_LOOPBACK = 1
+_LANE = 8
+OUR_KEY = b"\x02" * 32
+
+
+@pytest.fixture
+def lane() -> Generator[Reflex, None, None]:
+    """The programs in the kernel, attached to nothing."""
+    mac1_key = hashlib.blake2s(b"mac1----" + OUR_KEY).digest()
+    made = Reflex(_LOOPBACK, bytes([2, 0, 0, 0, 0, 2]), mac1_key, PORT, 16)
+    yield made
+    made.close()
+
+
+def seal(lane: Reflex, key: bytes, nonce: bytes, message: bytes) -> bytes:
+    verdict, after, _ = lane.test_run("aead_seal", key + nonce + message + bytes(16))
+    assert verdict == 0
+    return after[44:]
+
+
+def opened(lane: Reflex, key: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+    verdict, after, _ = lane.test_run("aead_open", key + nonce + sealed)
+    assert verdict in (0, 1)
+    return after[44:-16] if verdict == 0 else None
+
+
+def test_every_length_agrees_with_cryptography(lane: Reflex, seed: int) -> None:
+    dice = random.Random(seed)
+    for length in range(1501):
+        key, nonce, message = dice.randbytes(32), dice.randbytes(12), dice.randbytes(length)
+        sealed = ChaCha20Poly1305(key).encrypt(nonce, message, None)
+        assert seal(lane, key, nonce, message) == sealed, length
+        assert opened(lane, key, nonce, sealed) == message, length
+
+
+def test_a_flipped_bit_in_any_byte_is_seen(lane: Reflex, seed: int) -> None:
+    dice = random.Random(seed)
+    for length in (0, 1, 15, 16, 63, 64, 65, 1400):
+        key, nonce = dice.randbytes(32), dice.randbytes(12)
+        sealed = bytearray(ChaCha20Poly1305(key).encrypt(nonce, dice.randbytes(length), None))
+        for at in range(len(sealed)):
+            bit = 1 << dice.randrange(8)
+            sealed[at] ^= bit
+            assert opened(lane, key, nonce, bytes(sealed)) is None, (length, at, bit)
+            sealed[at] ^= bit
+        assert opened(lane, key, nonce, bytes(sealed)) is not None
+
+
+def test_published_vectors(lane: Reflex) -> None:
+    tried = 0
+    for cipher, result, key, nonce, aad, plaintext, ciphertext, tag, comment in json.loads(
+        (VECTORS / "wycheproof_aead.json").read_text()
+    )["vectors"]:
+        if cipher != "chacha20_poly1305" or aad:
+            continue  # the lane has no additional data
+        message = opened(lane, bytes.fromhex(key), bytes.fromhex(nonce), bytes.fromhex(ciphertext + tag))
+        assert message == (bytes.fromhex(plaintext) if result == "valid" else None), comment
+        tried += 1
+    assert tried == 45
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def packet(payload: bytes, *, tos: int = 0, port: int = PORT) -> bytes:
+    """A datagram from edge 1 to us."""
+    header = struct.pack(">BBHHHBBH", 0x45, tos, 28 + len(payload), 0, 0x4000, 64, 17, 0)
+    header += bytes([192, 0, 2, 1, 127, 0, 0, 1])
+    header = header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:]
+    return bytes(12) + b"\x08\x00" + header + struct.pack(">HHHH", 51820, port, 8 + len(payload), 0) + payload
+
+
+class Pair:
+    """The kernel and the reference engine as edge 2, with the same session from edge 1."""
+
+    def __init__(self, lane: Reflex, dice: random.Random) -> None:
+        self.one, self.two = twins(1)
+        self.lane = lane
+        self.keys = LaneKeys(_LANE, Aead.CHACHA20_POLY1305, dice.randbytes(32), dice.randbytes(32))
+        self.two.datapath.submit(0.0, [OpenLanes(self.two.index, (self.keys,), ())])
+        lane.set_peer(self.one.id, self.one.mac, [self.one.vip.packed, self.one.ula.packed], 1500)
+        lane.install_session(self.one.id, self.two.index, self.one.index, 1e9)
+        assert lane.open_lane(self.two.index, self.keys.send_key, self.keys.recv_key, False)
+        self.sequence = 0
+
+    def sealed(self, payload: bytes) -> bytes:
+        """The next datagram of lane 8."""
+        counter = struct.pack("<Q", _LANE << 60 | self.sequence)
+        self.sequence += 1
+        body = ChaCha20Poly1305(self.keys.recv_key).encrypt(bytes(4) + counter, payload, None)
+        return b"\x04\0\0\0" + struct.pack("<I", self.two.index) + counter + body
+
+    def by_kernel(self, datagram: bytes, tos: int) -> tuple[str | None, bytes | None]:
+        """Why it was dropped, or the frame that came of it."""
+        before = kernel_drops(self.lane)
+        verdict, after, _ = self.lane.test_run("tc_synapse", packet(datagram, tos=tos))
+        new = [name for name, number in kernel_drops(self.lane).items() if number != before[name]]
+        assert len(new) <= 1
+        assert verdict in (TCX_NEXT, TCX_DROP, TCX_REDIRECT)
+        return (new[0] if new else None), (after if verdict == TCX_REDIRECT else None)
+
+    def by_reference(self, datagram: bytes, ecn: int) -> tuple[str | None, bytes | None]:
+        """The same of the reference engine."""
+        before = drops(self.two)
+        self.two.datapath.from_underlay(1.0, self.one.endpoint, datagram, ecn)
+        new = [name for name, number in drops(self.two).items() if number != before.get(name, 0)]
+        frames = self.two.take().frames
+        return (new[0] if new else None), (frames[0] if frames else None)
+
+
+def kernel_drops(lane: Reflex) -> dict[str, int]:
+    """Drop counters by reason."""
+    return {name.removeprefix("drop_"): number for name, number in lane.counters() if name.startswith("drop_")}
+
+
+def station(side: Side) -> Station:
+    return Station(side.mac, side.vip, side.ula)
+
+
+def assert_same_verdicts(lane: Reflex, dice: random.Random, count: int) -> None:
+    """Frames of every kind, damaged datagrams, replays: the kernel says what the reference engine says."""
+    pair = Pair(lane, dice)
+    frames = Frames(
+        dice, [station(pair.one), station(pair.two), Station(b"\x02\0\0\0\0\x09", pair.two.vip, pair.two.ula)]
+    )
+    seen: set[str | None] = set()
+    old = [pair.sealed(b"")]
+    for _ in range(count):
+        frame = frames.any(station(pair.one), station(pair.two))[:1500]
+        # No fragments: the kernel drops them on lane 8, where the reference engine waits for the rest.
+        kind = dice.choice((1,) * 12 + (2,) * 6 + (0, 4, 5, 6, 0x45))
+        datagram = dice.choice(old) if dice.randrange(8) == 0 else pair.sealed(bytes([kind]) + frame)
+        old = [*old[-20:], datagram]
+        if dice.randrange(8) == 0:
+            at = dice.randrange(len(datagram))
+            datagram = datagram[:at] + bytes([datagram[at] ^ 1 << dice.randrange(8)]) + datagram[at + 1 :]
+        if dice.randrange(16) == 0:
+            datagram = datagram[: dice.randrange(len(datagram) + 1)]
+        tos = dice.choice((0, 0, 0, 1, 2, 3))
+        if may_differ(datagram):
+            continue
+        kernel, reference = pair.by_kernel(datagram, tos), pair.by_reference(datagram, tos)
+        assert kernel[0] == reference[0], (datagram.hex(), tos)
+        expected = reference[1]
+        assert kernel[1] == (expected if expected is None else expected.ljust(_SHORTEST, b"\0")), (datagram.hex(), tos)
+        seen.add(kernel[0])
+    assert {None, "replay", "bad_tag", "source_guard", "bad_payload", "payload_kind"} <= seen
+
+
+def may_differ(datagram: bytes) -> bool:
+    """What the kernel judges and an engine leaves to the core, and lanes that the engine opens."""
+    if datagram[:1] and datagram[:4] != b"\x04\0\0\0":
+        return len(datagram) >= 4 and datagram[0] in (1, 2, 3, 5, 6) and datagram[1:4] == bytes(3)
+    return len(datagram) >= 32 and datagram[15] >> 4 < _LANE
+
+
+def test_verdicts_are_the_reference_engines(lane: Reflex, seed: int) -> None:
+    assert_same_verdicts(lane, random.Random(seed), 50_000)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_verdicts_are_the_reference_engines_for_long(lane: Reflex, seed: int) -> None:
+    assert_same_verdicts(lane, random.Random(seed), 1_000_000)
+
+
+def test_the_replay_window_gives_the_published_verdicts(lane: Reflex, seed: int) -> None:
+    pair = Pair(lane, random.Random(seed))
+    for sequence, accepted in json.loads((VECTORS / "replay.json").read_text())["steps"]:
+        pair.sequence = sequence
+        reason, _ = pair.by_kernel(pair.sealed(b""), 0)
+        expected = "counter_limit" if sequence >= (1 << 60) - (1 << 13) - 1 else "replay"
+        assert reason == (None if accepted else expected), sequence
+
+
+def test_a_session_that_is_over_or_gone_opens_nothing(lane: Reflex, seed: int) -> None:
+    pair = Pair(lane, random.Random(seed))
+    lane.install_session(pair.one.id, 7, 8, 0.5)  # half a second after this machine started
+    assert lane.open_lane(7, bytes(32), pair.keys.recv_key, False)
+    late = pair.sealed(b"")
+    assert pair.by_kernel(late[:4] + struct.pack("<I", 7) + late[8:], 0)[0] == "expired"
+    assert pair.by_kernel(pair.sealed(b""), 0)[0] is None
+    lane.remove_session(pair.two.index)
+    assert pair.by_kernel(pair.sealed(b""), 0)[0] == "unknown_session"
+
+
+def test_other_traffic_is_left_alone(lane: Reflex, seed: int) -> None:
+    dice = random.Random(seed)
+    pair = Pair(lane, dice)
+    frames = Frames(dice, [station(pair.one), station(pair.two)])
+    others = [frames.any(station(pair.one), station(pair.two)) for _ in range(2000)]
+    others.append(packet(pair.sealed(b""), port=PORT + 1))
+    before = lane.counters()
+    for each in others:
+        if not 54 <= len(each) <= 1514:
+            continue  # a test run refuses less than the headers that the ethertype names, and more than a page
+        for program, passes in (("tc_synapse", TCX_NEXT), ("xdp_synapse", 2)):
+            assert lane.test_run(program, each)[:2] == (passes, each)
+    assert lane.counters() == before
