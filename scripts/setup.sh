@@ -38,6 +38,8 @@ readonly GUEST_KERNELS=.tools/guest-kernels
 # Kernel by the Debian release that has it.
 declare -rA GUEST_RELEASES=([5.10]=bullseye [6.1]=bookworm [6.12]=bookworm)
 declare -rA BENCH_PACKAGES=(
+    [fastd]=fastd
+    [nebula]=nebula
     [tincd]=tinc
 )
 declare -rA SOAK_PACKAGES=(
