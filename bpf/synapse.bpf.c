@@ -180,7 +180,11 @@ int omni_egress(struct __sk_buff *skb)
 		return leave(COUNT_reflex_pass_no_endpoint);
 	const __u32 v6 = peer->endpoint.family == 6, interface = peer->interface;
 	__u32 len = skb->len;
-	if (len + (v6 ? 48 : 28) + HEADER + 1 + TAG > peer->mtu || len > MAX_PAYLOAD - HEADER - TAG - 1)
+	__u32 outer = len + (v6 ? 48 : 28) + HEADER + 1 + TAG;
+	if (outer > peer->mtu || len > MAX_PAYLOAD - HEADER - TAG - 1)
+		return leave(COUNT_reflex_pass_too_big);
+	// What the underlay's own MTU refuses would vanish behind the redirect; the engine sends it in fragments.
+	if (bpf_check_mtu(skb, interface, &outer, 0, 0))
 		return leave(COUNT_reflex_pass_too_big);
 	asm volatile("%0 &= 2047" : "+r"(len));
 	if (!len || bpf_skb_load_bytes(skb, 0, s->bytes + FRAME, len) < 0)

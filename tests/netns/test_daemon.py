@@ -59,7 +59,7 @@ def test_a_service_manager_hears_of_start_pulse_and_end(lab: Lab, edge: Daemon) 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(20.0)
-        edge.launch(environment={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "100000"})
+        edge.launch(environment={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "2000000"})
         assert manager.recv(4096) == b"READY=1\nSTATUS=omni0 is up, UDP port 51820"
         assert manager.recv(4096) == manager.recv(4096) == b"WATCHDOG=1"
         assert edge.status()["interface"]["addresses"], "ready means that it answers"
