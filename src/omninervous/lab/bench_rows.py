@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from omninervous.errors import SystemFailure
-from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf
+from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf, percentile
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
 from omninervous.wire.address import Endpoint
@@ -140,7 +140,7 @@ def _flood(name: str, size: int) -> Callable[[Track, int, str], Mapping[str, flo
 
 def _slow(track: Track, seconds: int, _log: str) -> Mapping[str, float]:
     times = _round_trips(track, seconds)
-    return {"ping_2ms_p50": _percentile(times, 50), "ping_2ms_p99": _percentile(times, 99)}
+    return {"ping_2ms_p50": percentile(times, 50), "ping_2ms_p99": percentile(times, 99)}
 
 
 def _round_trips(track: Track, seconds: int) -> list[float]:
@@ -181,12 +181,7 @@ def _loaded(track: Track, seconds: int, log: str) -> Mapping[str, float]:
     finally:
         stream.stop()
         server.stop()
-    return {"loaded_p50": _percentile(times, 50), "loaded_p99": _percentile(times, 99)}
-
-
-def _percentile(ordered: list[float], percent: int) -> float:
-    """Nearest rank."""
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
+    return {"loaded_p50": percentile(times, 50), "loaded_p99": percentile(times, 99)}
 
 
 def _junk(track: Track, seconds: int, log: str) -> Mapping[str, float]:
@@ -201,7 +196,7 @@ def _junk(track: Track, seconds: int, log: str) -> Mapping[str, float]:
     beside = _send_junk(track, "unknown-session", _JUNK_RATE, seconds + _WARM_UP, f"{log}-beside")
     times = _round_trips(track, seconds)
     beside.wait(30.0)
-    return {**found, "junk_p99": _percentile(times, 99)}
+    return {**found, "junk_p99": percentile(times, 99)}
 
 
 def _send_junk(track: Track, kind: str, per_second: int, seconds: float, log: str) -> Process:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "parse_link_counters",
     "parse_ping",
     "parse_sockperf",
+    "percentile",
 ]
 
 
@@ -151,3 +154,8 @@ def parse_link_counters(text: str) -> TrafficCount:
     statistics = json.loads(text)[0]["stats64"]
     ways = (statistics["rx"], statistics["tx"])
     return TrafficCount(sum(way["packets"] for way in ways), sum(way["bytes"] for way in ways))
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """By nearest rank, of values in ascending order, at least one."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

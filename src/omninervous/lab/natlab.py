@@ -8,7 +8,6 @@ echoes are back. Nothing but a direct path carries frames, so an echo is the pro
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from omninervous.errors import SystemFailure, UserError
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.echo import Echoes
+from omninervous.lab.evidence import percentile
 from omninervous.lab.namespaces import Lab, clean_leftovers, require_privileges
 from omninervous.lab.natbuild import Machine, NatNetwork
 from omninervous.lab.natsites import SITES, Family, Site, judge
@@ -90,7 +90,7 @@ class NatLabReport:
         known = sorted(pair.seconds for pair in self.pairs if pair.seconds is not None)
         if not known:
             return None
-        return statistics.median(known), known[math.ceil(0.99 * len(known)) - 1]
+        return statistics.median(known), percentile(known, 99)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints: `oracle` and `observed` are `direct` or `none`."""
