@@ -49,6 +49,7 @@ lint-imports:
 	$(BIN)/lint-imports --no-logo
 lint-rust:
 	$(CARGO) fmt $(MANIFEST) --all --check
+	$(CARGO) fmt --manifest-path native/fuzz/Cargo.toml --check
 	$(CARGO) clippy --quiet $(MANIFEST) --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --quiet $(MANIFEST) --package omninervous-engine --features null-cipher -- -D warnings
 
@@ -83,7 +84,8 @@ wheel: setup ## dist/: wheel (manylinux2014, TARGET), source, bill of materials,
 	@scripts/wheel.sh
 
 .PHONY: fuzz
-fuzz: setup ## every target in tests/fuzz for FUZZ_SECONDS (60) each
+fuzz: ## every target in tests/fuzz and native/fuzz for FUZZ_SECONDS (60) each
+	@scripts/setup.sh --fuzz
 	@scripts/fuzz.sh
 
 .PHONY: soak
@@ -96,6 +98,7 @@ format: setup ## put Python and Rust into form
 	$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/ruff format .
 	$(CARGO) fmt $(MANIFEST) --all
+	$(CARGO) fmt --manifest-path native/fuzz/Cargo.toml
 
 .PHONY: lock
 lock: setup ## write requirements/*.txt and native/Cargo.lock anew from the newest releases
@@ -103,6 +106,6 @@ lock: setup ## write requirements/*.txt and native/Cargo.lock anew from the newe
 
 .PHONY: clean
 clean: ## remove everything that make made (not soak-log/)
-	rm -rf .venv .tools native/target dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools native/target native/fuzz/{target,corpus,artifacts} dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -f src/omninervous/_native*.so
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Makes .venv (with omni and omni-daemon in it), .tools/bin (wireguard-go) and .tools/prometheus: what is missing or changed.
-# With --bench also Debian's other tunnels, to measure beside. With --soak these, and what virtual machines need: qemu, and
-# guest kernels in .tools/guest-kernels.
+# With --bench also Debian's other tunnels, to measure beside. With --fuzz also .tools/bin/cargo-fuzz. With --soak all of
+# these, and what virtual machines need: qemu, and guest kernels in .tools/guest-kernels.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly REPO=$PWD
 readonly STAMPS=.venv/.stamps
 readonly MINIMUM_RUST=1.87
+readonly CARGO_FUZZ=0.13.2
 # Where rustup, Go and Debian put programs that a plain user's or a bare root's PATH may lack.
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/sbin"
 
@@ -70,6 +71,7 @@ main() {
     build_package
     install_wireguard_go
     fetch_prometheus
+    [[ ${1:-} != --soak && ${1:-} != --fuzz ]] || install_cargo_fuzz
     [[ ${1:-} != --soak ]] || fetch_guest_kernels
     say "ready: .venv/bin/omni, .venv/bin/omni-daemon"
 }
@@ -172,6 +174,14 @@ package_metadata() {
 with open("pyproject.toml", "rb") as file:
     document = tomllib.load(file)
 print(document["build-system"], document["project"], document["tool"]["maturin"])'
+}
+
+install_cargo_fuzz() {
+    [[ $(.tools/bin/cargo-fuzz --version 2>/dev/null) == *" $CARGO_FUZZ" ]] && return 0
+    has c++ || install_debian g++
+    say "building cargo-fuzz $CARGO_FUZZ"
+    cargo install --quiet --locked --force --root .tools --version "$CARGO_FUZZ" cargo-fuzz \
+        || die "cargo could not install cargo-fuzz $CARGO_FUZZ: see the lines above."
 }
 
 # wireguard-go is the outside witness that `make test` talks to; nothing else needs it, so setup goes on without.

@@ -4,17 +4,15 @@
 use std::net::SocketAddr;
 
 use omninervous_engine::inbound::{Arrived, Receiver};
-use omninervous_engine::outbound::{Sender, Shared, Wire};
-use omninervous_engine::session::{Aead, HEADER, LaneKeys, Session, TAG};
-use omninervous_engine::table::{Link, MAX_FRAME, PeerId, Policy, Prefix};
+use omninervous_engine::outbound::{Sender, Wire};
+use omninervous_engine::session::{HEADER, TAG};
+use omninervous_engine::table::{Link, MAX_FRAME};
 use omninervous_engine::vnet::{VNET_HEADER, Vnet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const THEIRS: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const PEER: PeerId = [7; 32];
-const AT: u64 = 1;
+mod common;
+use common::{AT, OURS, THEIRS, edge};
 
 /// Counts what leaves, and holds it to the limits of one send.
 #[derive(Default)]
@@ -25,30 +23,6 @@ impl Wire for Sent {
         assert!(segment > 0 && contents.len() <= 65_507 && contents.len().div_ceil(segment) <= 64);
         self.0 += contents.len().div_ceil(segment);
     }
-}
-
-fn keys(send: u8, recv: u8) -> LaneKeys {
-    LaneKeys { aead: Aead::Aes256Gcm, send: [send; 32].into(), recv: [recv; 32].into() }
-}
-
-/// An edge with one peer, and the session that the peer seals with.
-fn edge(link: Link, mtu: usize) -> (Shared, Session) {
-    let shared = Shared::new(OURS);
-    let everything = [(4, 0), (16, 0)].map(|(size, bits)| Prefix { address: vec![0; size], bits });
-    let policy = Policy {
-        link,
-        mac: Some(THEIRS),
-        ipv4: vec![[10, 200, 0, 2]],
-        ipv6: vec![[0xfd; 16]],
-        allowed: everything.to_vec(),
-        mtu,
-    };
-    shared.write().set_peer(PEER, &policy, 0);
-    shared.write().set_endpoint(&PEER, ([192, 0, 2, 1], 7).into(), None);
-    shared.write().install_session(&PEER, 5, u64::MAX, Session::new(6, &keys(1, 2)));
-    shared.write().select_session(&PEER, 5);
-    shared.write().set_flood(vec![PEER]);
-    (shared, Session::new(5, &keys(2, 1)))
 }
 
 fn link() -> impl Strategy<Value = Link> {
