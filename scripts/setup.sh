@@ -69,6 +69,8 @@ main() {
     make_venv
     install_locked
     build_package
+    # Some environments forbid Python to keep what it compiled: every start of a command would compile all of it again.
+    .venv/bin/python -m compileall -q src/omninervous
     install_wireguard_go
     fetch_prometheus
     [[ ${1:-} != --soak && ${1:-} != --fuzz ]] || install_cargo_fuzz

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from omninervous.errors import UserError
-from omninervous.ganglion.config import SECRET_VARIABLE
 from omninervous.ganglion.options import DEFAULT_PORT, parse_port, read_secret_file
 
 __all__ = ["cloud"]
@@ -150,6 +149,8 @@ def stop(machines: tuple[str, ...], ssh_config: Path | None) -> None:
 
 
 def _secret(secret: str | None, secret_file: str | None) -> str | None:
+    from omninervous.ganglion.config import SECRET_VARIABLE
+
     if secret is not None and secret_file is not None:
         raise UserError("--secret and --secret-file exclude each other: keep --secret-file")
     if secret_file is not None:

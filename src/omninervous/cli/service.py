@@ -7,7 +7,6 @@ from pathlib import Path
 import rich_click as click
 
 from omninervous.errors import UserError
-from omninervous.lab.daemons import find_command
 
 __all__ = ["service"]
 
@@ -31,6 +30,7 @@ def service() -> None:
 def install(root: Path, command: str | None) -> None:
     """Write the units; says how to start them."""
     from omninervous.hostos.systemd import install_units
+    from omninervous.lab.daemons import find_command
 
     program = Path(command or find_command("omni-daemon"))
     if command is None:
