@@ -33,10 +33,6 @@
 #define ETHERNET_PARTIAL 2
 #define RELAYED 5
 
-// New sessions of a source: so many at once, then one per interval.
-#define RATE_BURST 50
-#define RATE_INTERVAL (SECOND / 50)
-
 enum verdict { PASS, DROP, OPEN, OPENED_BEFORE };
 
 // A UDP datagram for our port.
@@ -178,17 +174,17 @@ static __always_inline int judge_transport(const struct config *own, const struc
 	return OPEN;
 }
 
-// Whether a source may ask for a session: a bucket of time, one interval each.
-static __always_inline int within_rate(const struct address *source)
+// Whether a source may ask for a session: a bucket of one second, from which each takes its share.
+static __always_inline int within_rate(const struct config *own, const struct address *source)
 {
 	struct address key = *source;
-	const __u64 now = bpf_ktime_get_boot_ns(), full = RATE_BURST * RATE_INTERVAL;
+	const __u64 now = bpf_ktime_get_boot_ns(), full = SECOND, share = SECOND / own->rate;
 	key.port_be = 0;
 	if (key.family == 6)
 		__builtin_memset(key.bytes + 8, 0, 8);
 	struct bucket *bucket = bpf_map_lookup_elem(&SOURCES, &key);
 	if (!bucket) {
-		struct bucket fresh_one = {.at = now, .tokens = full - RATE_INTERVAL};
+		struct bucket fresh_one = {.at = now, .tokens = full - share};
 		bpf_map_update_elem(&SOURCES, &key, &fresh_one, BPF_ANY);
 		return 1;
 	}
@@ -196,8 +192,8 @@ static __always_inline int within_rate(const struct address *source)
 	if (tokens > full)
 		tokens = full;
 	bucket->at = now;
-	const int allowed = tokens >= RATE_INTERVAL;
-	bucket->tokens = allowed ? tokens - RATE_INTERVAL : tokens;
+	const int allowed = tokens >= share;
+	bucket->tokens = allowed ? tokens - share : tokens;
 	return allowed;
 }
 
@@ -225,7 +221,7 @@ __noinline int judge_handshake(struct scratch *s, __u32 type)
 	if (type == INITIATION) {
 		if (!mac1_valid(s, own, INITIATION_SIZE))
 			return drop(COUNT_drop_bad_mac1);
-		return within_rate(&s->source) ? pass(COUNT_reflex_pass_handshake) : drop(COUNT_drop_rate_limited);
+		return within_rate(own, &s->source) ? pass(COUNT_reflex_pass_handshake) : drop(COUNT_drop_rate_limited);
 	}
 	if (!mac1_valid(s, own, RESPONSE_SIZE))
 		return drop(COUNT_drop_bad_mac1);

@@ -23,9 +23,11 @@ struct config {
 	__be16 port_be;      // our UDP port
 	__u32 overlay;       // interface index
 	__u32 lenient;       // sessions that found no room in INDICES: unknown ones must pass
+	__u32 rate;          // initiations of a source that pass: so many at once, and so many in a second; not 0
+	__u32 unused;
 	__u64 opened_mark;   // random: marks datagrams that xdp_synapse has opened for tc_synapse
 };
-ASSERT_SIZE(struct config, 56);
+ASSERT_SIZE(struct config, 64);
 
 // 64 sequence numbers of a replay window: those of block `number`, which was seen. A block with another number is
 // empty, so that nothing need ever be cleared.

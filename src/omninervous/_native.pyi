@@ -89,6 +89,9 @@ class Reflex:
     OSError is what the kernel refuses; times are boot-time seconds; unknown peers and indices are ignored."""
 
     def __new__(cls, overlay: int, own_mac: bytes, mac1_key: bytes, port: int, sessions: int = 2048) -> Reflex: ...
+    def limit(self, rate: int) -> None:
+        """Let so many initiations of a source pass, at once and in a second; 50 at first."""
+
     def attach_underlay(self, ifindex: int, mechanism: str) -> None:
         """Receive there: by `tc`, or `xdp` (in the driver) and tc."""
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import struct
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from omninervous._native import Reflex
+from omninervous.core.cookies import with_macs
 from omninervous.core.dataplane import Aead, LaneKeys, OpenLanes
 from omninervous.wire.frame import internet_checksum
 from tests.datapaths import Side, drops, twins
@@ -222,3 +224,15 @@ def test_other_traffic_is_left_alone(lane: Reflex, seed: int) -> None:
         for program, passes in (("tc_synapse", TCX_NEXT), ("xdp_synapse", 2)):
             assert lane.test_run(program, each)[:2] == (passes, each)
     assert lane.counters() == before
+
+
+def test_the_rate_of_initiations_is_what_it_was_set_to(lane: Reflex) -> None:
+    asking = packet(with_macs(OUR_KEY, bytes([1, 0, 0, 0]) + bytes(144), None))
+    for rate in (7, 400):
+        lane.limit(rate)
+        began = time.monotonic()
+        verdicts = [lane.test_run("tc_synapse", asking)[0] for _ in range(600)]
+        passed = verdicts.count(TCX_NEXT)
+        assert rate <= passed <= rate * (2 + time.monotonic() - began) and verdicts[-1] == TCX_DROP
+        assert dict(lane.counters())["drop_rate_limited"] >= len(verdicts) - passed
+        time.sleep(1.1)

@@ -12,6 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::tables::{Address, address, nanoseconds, parse};
 
+/// Initiations of a source, before `limit` says otherwise.
+const RATE: u32 = 50;
+
 type Activity = (Py<PyBytes>, u32, [f64; 4], [u64; 4]);
 
 /// The kernel lane of one edge. What it holds in the kernel ends with it, or with the process.
@@ -40,9 +43,13 @@ impl Reflex {
     fn new(
         py: Python<'_>, overlay: u32, own_mac: [u8; 6], mac1_key: [u8; 32], port: u16, sessions: u32,
     ) -> PyResult<Self> {
-        let own = Own { overlay, mac: own_mac, mac1_key, port };
+        let own = Own { overlay, mac: own_mac, mac1_key, port, rate: RATE };
         let lane = py.detach(|| Lane::open(own, sessions)).map_err(|it| os_error(&it))?;
         Ok(Self { lane: Mutex::new(Some(lane)) })
+    }
+
+    fn limit(&self, py: Python<'_>, rate: u32) -> PyResult<()> {
+        self.with(py, |it| it.limit(rate))
     }
 
     fn attach_underlay(&self, py: Python<'_>, ifindex: u32, mechanism: &str) -> PyResult<()> {

@@ -35,6 +35,8 @@ pub struct Own {
     pub mac1_key: [u8; 32],
     /// Our UDP port.
     pub port: u16,
+    /// Initiations of a source that pass: so many at once, and so many in a second; not 0.
+    pub rate: u32,
 }
 
 /// A peer, as the control plane describes it.
@@ -109,6 +111,12 @@ impl Lane {
         lane.configure()?;
         lane.look_around()?;
         Ok(lane)
+    }
+
+    /// Let so many initiations of a source pass, at once and in a second.
+    pub fn limit(&mut self, rate: u32) -> io::Result<()> {
+        self.own.rate = rate.max(1);
+        self.configure()
     }
 
     /// Receive on an underlay.
@@ -337,8 +345,7 @@ impl Lane {
     }
 
     fn configure(&mut self) -> io::Result<()> {
-        let Own { overlay, mac, mac1_key, port } = &self.own;
-        self.kernel.configure(&layout::config(mac1_key, *mac, *port, *overlay, self.homeless, self.mark))
+        self.kernel.configure(&layout::config(&self.own, self.homeless, self.mark))
     }
 
     /// Bring LOCALS up to date.

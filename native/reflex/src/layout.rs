@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
 
+use crate::lane::Own;
+
 /// Sizes and counter names, from bpf/shared.h.
 #[allow(missing_docs, dead_code)]
 mod shared {
@@ -62,10 +64,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// `struct config`.
-pub fn config(mac1_key: &[u8; 32], own_mac: [u8; 6], port: u16, overlay: u32, lenient: u32, mark: u64) -> Config {
+pub fn config(own: &Own, lenient: u32, mark: u64) -> Config {
+    let Own { overlay, mac, mac1_key, port, rate } = own;
     let mut value = [0; shared::CONFIG];
     let mut it = Writer { to: &mut value, at: 0 };
-    it.bytes(mac1_key).bytes(&own_mac).bytes(&port.to_be_bytes()).u32(overlay).u32(lenient).u64(mark);
+    it.bytes(mac1_key).bytes(mac).bytes(&port.to_be_bytes()).u32(*overlay).u32(lenient).u32(*rate).u32(0).u64(mark);
     assert_eq!(it.at, shared::CONFIG);
     value
 }

@@ -99,6 +99,7 @@ def run_edge(config: EdgeConfig, reread: Reread[EdgeConfig] | None = None) -> in
         wish = Wish(config.ebpf, config.device, config.iface)
         engine, reflex = start_reflex(wish, engine, overlay, identity.x25519_public, sockets.port, present)
         undo.callback(engine.close)
+        reflex.limit_sessions(config.sessions_per_ip)
         notes = (*config.notes, *_overlaps(config, present), *missing(config), sockets.buffer_note)
         for sentence in filter(None, notes):
             log.warning("note", text=sentence)
@@ -347,6 +348,7 @@ class EdgeDaemon:
         self._metrics.move(config.metrics)
         logs.configure(config.log_format, verbose=config.verbose)
         self._node.limit_sessions(config.sessions_per_ip)
+        self._reflex.limit_sessions(config.sessions_per_ip)
 
     def _collect(self) -> Iterable[Metric]:
         snapshot = self._node.snapshot(clock.now())

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 MINIMUM_KERNEL = "6.6"
 """For both mechanisms: TCX links, which die with their owner."""
 _GONE = (errno.ENODEV, errno.ENXIO)
+_INITIATIONS_PER_SESSION = 5
+"""The programs are the coarse sieve, Ganglion the fine one: what is sent again, or for a cookie, must reach it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ class Reflex:
             if index not in self._hooks:
                 self._attach(self._programs, interface)
         self._programs.tick()
+
+    def limit_sessions(self, per_second: int) -> None:
+        """New sessions of one address and second."""
+        if self._programs is not None:
+            self._programs.limit(per_second * _INITIATIONS_PER_SESSION)
 
     def tick(self) -> None:
         """About once a second: what has expired is wiped."""
