@@ -17,8 +17,11 @@ WITHOUT_ROOT = $(wildcard tests/unit tests/property tests/sim tests/differential
 # More for pytest, the daemons' autotest or the benchmark: make test ARGS='-k nat -x'
 ARGS ?=
 JOBS ?= 2
+# Half of what the namespace tests do is waiting.
+NETNS_JOBS ?= 4
 FUZZ_SECONDS ?= 60
 export FUZZ_SECONDS
+export NETNS_JOBS
 export SOAK_REPEATS ?= 10
 export SOAK_FUZZ_SECONDS ?= 900
 export PYTHON
@@ -64,7 +67,7 @@ unit: setup
 .PHONY: netns
 netns: setup ## the end-to-end tests in network namespaces (root)
 	@test -x .tools/bin/wireguard || { echo "no .tools/bin/wireguard: install Go 1.23 or newer, then make setup" >&2; exit 1; }
-	$(PYTEST) -v -n $(JOBS) tests/netns $(ARGS)
+	$(PYTEST) -v -n $(NETNS_JOBS) tests/netns $(ARGS)
 
 .PHONY: test
 test: check ## check, then netns: everything (root)

@@ -80,6 +80,14 @@ struct {
 	__type(value, __u32);
 } FDB SEC(".maps");
 
+// Endpoints of peers: the rate of new sessions is not for them.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct address);
+	__type(value, __u32);
+} KNOWN SEC(".maps");
+
 // Our own addresses; port 0. Only what is for them is ours.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

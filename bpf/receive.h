@@ -174,9 +174,13 @@ static __always_inline int judge_transport(const struct config *own, const struc
 	return OPEN;
 }
 
-// Whether a source may ask for a session: a bucket of one second, from which each takes its share.
+// Whether a source may ask for a session: a bucket of one second, from which each takes its share. A spoofer can empty the
+// bucket of an address, but a peer that is known there needs none. Cookies go to known endpoints only, so nobody else
+// could have a valid mac2 to show.
 static __always_inline int within_rate(const struct config *own, const struct address *source)
 {
+	if (bpf_map_lookup_elem(&KNOWN, source))
+		return 1;
 	struct address key = *source;
 	const __u64 now = bpf_ktime_get_boot_ns(), full = SECOND, share = SECOND / own->rate;
 	key.port_be = 0;

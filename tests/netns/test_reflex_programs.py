@@ -28,6 +28,7 @@ _SHORTEST = 34
 _LOOPBACK = 1
 _LANE = 8
 OUR_KEY = b"\x02" * 32
+THEIR_ID, OTHER_ID = b"\x03" * 32, b"\x04" * 32
 
 
 @pytest.fixture
@@ -236,3 +237,43 @@ def test_the_rate_of_initiations_is_what_it_was_set_to(lane: Reflex) -> None:
         assert rate <= passed <= rate * (2 + time.monotonic() - began) and verdicts[-1] == TCX_DROP
         assert dict(lane.counters())["drop_rate_limited"] >= len(verdicts) - passed
         time.sleep(1.1)
+
+
+def test_the_rate_is_for_strangers(lane: Reflex) -> None:
+    """Whoever forges initiations from a member's address locks no member out."""
+    lane.limit(1)
+    lane.set_peer(THEIR_ID, None, [], 1500)
+    asking = packet(with_macs(OUR_KEY, bytes([1, 0, 0, 0]) + bytes(144), None))
+
+    def passed() -> int:
+        return [lane.test_run("tc_synapse", asking)[0] for _ in range(50)].count(TCX_NEXT)
+
+    lane.set_endpoint(THEIR_ID, ("192.0.2.1", 51821), True)
+    assert passed() < 50, "another port is another machine"
+    lane.set_endpoint(THEIR_ID, ("192.0.2.1", 51820), True)
+    assert passed() == 50
+    lane.set_peer(OTHER_ID, None, [], 1500)
+    lane.set_endpoint(OTHER_ID, ("192.0.2.1", 51820), True)
+    lane.set_endpoint(THEIR_ID, ("192.0.2.9", 51820), True)
+    assert passed() == 50, "the other one is still there"
+    lane.remove_peer(OTHER_ID)
+    assert passed() < 50
+
+
+def test_an_address_that_another_peer_has_now_stays_in_the_fdb(lane: Reflex) -> None:
+    mac = bytes([2, 0, 0, 0, 0, 7])
+    frame = mac + bytes([2, 0, 0, 0, 0, 2]) + b"\x88\xb5" + bytes(50)
+
+    def left_because() -> str:
+        before = dict(lane.counters())
+        lane.test_run("omni_egress", frame)
+        (name,) = [name for name, number in lane.counters() if number != before[name]]
+        return name
+
+    assert left_because() == "reflex_pass_unresolved"
+    for each in (THEIR_ID, OTHER_ID):
+        lane.set_peer(each, mac, [], 1500)
+    lane.remove_peer(THEIR_ID)
+    assert left_because() == "reflex_pass_no_session"
+    lane.remove_peer(OTHER_ID)
+    assert left_because() == "reflex_pass_unresolved"

@@ -65,6 +65,7 @@ pub struct Kernel {
     indices: HashMap<MapData, u32, u32>,
     peers: HashMap<MapData, u32, Peer>,
     fdb: HashMap<MapData, [u8; 6], u32>,
+    known: HashMap<MapData, Address, u32>,
     locals: HashMap<MapData, Address, u32>,
     handshakes: HashMap<MapData, u32, u64>,
     hellos: HashMap<MapData, Address, u64>,
@@ -81,7 +82,7 @@ impl Kernel {
         supported()?;
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("SESSIONS", sessions);
-        for (name, size) in [("INDICES", INDICES), ("PEERS", PEERS), ("FDB", PEERS)] {
+        for (name, size) in [("INDICES", INDICES), ("PEERS", PEERS), ("FDB", PEERS), ("KNOWN", PEERS)] {
             loader.map_max_entries(name, size);
         }
         let mut programs = loader.load(OBJECT).map_err(refused)?;
@@ -96,6 +97,7 @@ impl Kernel {
             indices: map(&mut programs, "INDICES")?,
             peers: map(&mut programs, "PEERS")?,
             fdb: map(&mut programs, "FDB")?,
+            known: map(&mut programs, "KNOWN")?,
             locals: map(&mut programs, "LOCALS")?,
             handshakes: map(&mut programs, "HANDSHAKES")?,
             hellos: map(&mut programs, "HELLOS")?,
@@ -202,24 +204,26 @@ impl Kernel {
         let _ = self.peers.remove(&number);
     }
 
-    /// Let a MAC lead to a peer, or to nobody.
-    pub fn set_mac(&mut self, mac: [u8; 6], number: Option<u32>) -> io::Result<()> {
-        match number {
-            Some(number) => self.fdb.insert(mac, number, 0).map_err(io::Error::other),
-            None => {
-                let _ = self.fdb.remove(&mac);
-                Ok(())
-            }
+    /// Let a MAC lead to a peer.
+    pub fn set_mac(&mut self, mac: [u8; 6], number: u32) -> io::Result<()> {
+        self.fdb.insert(mac, number, 0).map_err(io::Error::other)
+    }
+
+    /// Let a MAC no longer lead to a peer; to another one that has it since, it still does.
+    pub fn remove_mac(&mut self, mac: [u8; 6], number: u32) {
+        if self.fdb.get(&mac, 0).is_ok_and(|it| it == number) {
+            let _ = self.fdb.remove(&mac);
         }
     }
 
     /// Add an address of our own, or take one away.
     pub fn set_local(&mut self, address: &Address, there: bool) -> io::Result<()> {
-        if there {
-            return self.locals.insert(*address, 1, 0).map_err(io::Error::other);
-        }
-        let _ = self.locals.remove(address);
-        Ok(())
+        set_member(&mut self.locals, address, there)
+    }
+
+    /// Add the endpoint of a peer, or take one away.
+    pub fn set_known(&mut self, address: &Address, there: bool) -> io::Result<()> {
+        set_member(&mut self.known, address, there)
     }
 
     /// Answers to a handshake index are awaited until an instant.
@@ -255,6 +259,15 @@ impl Kernel {
         out.truncate(result.data_size_out as usize);
         Ok((result.return_value, out, result.duration.as_nanos() as u64))
     }
+}
+
+/// Put an address into a set, or take it away; what is not there is no error.
+fn set_member(set: &mut HashMap<MapData, Address, u32>, address: &Address, there: bool) -> io::Result<()> {
+    if there {
+        return set.insert(*address, 1, 0).map_err(io::Error::other);
+    }
+    let _ = set.remove(address);
+    Ok(())
 }
 
 /// Whether this kernel is new enough: an error that says what is missing.

@@ -171,9 +171,9 @@ impl Lane {
         let number = peer.number;
         self.write_peer(&id)?;
         if let Some(old) = old_mac.filter(|_| old_mac != mac) {
-            self.kernel.set_mac(old, None)?;
+            self.kernel.remove_mac(old, number);
         }
-        mac.map_or(Ok(()), |it| self.kernel.set_mac(it, Some(number)))
+        mac.map_or(Ok(()), |it| self.kernel.set_mac(it, number))
     }
 
     /// Forget a peer and its sessions.
@@ -186,8 +186,9 @@ impl Lane {
             self.numbers.remove(&peer.number);
             self.kernel.remove_peer(peer.number);
             if let Some(mac) = peer.mac {
-                self.kernel.set_mac(mac, None)?;
+                self.kernel.remove_mac(mac, peer.number);
             }
+            self.forget_endpoint(peer.endpoint.map(|it| it.0))?;
         }
         Ok(())
     }
@@ -254,10 +255,22 @@ impl Lane {
     pub fn set_endpoint(&mut self, id: &PeerId, endpoint: SocketAddr, proven: bool) -> io::Result<()> {
         let way = self.routes.way(endpoint.ip().to_canonical())?;
         if let Some(peer) = self.peers.get_mut(id) {
+            let former = peer.endpoint.map(|it| it.0);
             (peer.endpoint, peer.way) = (Some((endpoint, proven)), way);
             self.write_peer(id)?;
+            self.kernel.set_known(&layout::address(endpoint), true)?;
+            self.forget_endpoint(former)?;
         }
         Ok(())
+    }
+
+    /// An endpoint that a peer had is nobody's, unless another one has it.
+    fn forget_endpoint(&mut self, endpoint: Option<SocketAddr>) -> io::Result<()> {
+        let Some(endpoint) = endpoint else { return Ok(()) };
+        if self.peers.values().any(|it| it.endpoint.is_some_and(|it| it.0 == endpoint)) {
+            return Ok(());
+        }
+        self.kernel.set_known(&layout::address(endpoint), false)
     }
 
     /// A datagram outside of any session is about to leave: what it asks for may come in.
