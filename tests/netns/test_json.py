@@ -6,8 +6,11 @@ import json
 import re
 from typing import Any
 
+from omninervous.lab.bench import BenchReport, BenchRow, Score
 from omninervous.lab.daemons import Daemon, find_command
 from omninervous.lab.namespaces import Lab
+from omninervous.lab.natlab import Meeting, NatLabReport
+from omninervous.lab.report import Report, Row
 from omninervous.lab.topology import Host
 from tests.conftest import REPOSITORY
 from tests.netns.edges import SECRET, ping
@@ -36,6 +39,8 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
 
     answers = {command: _ask(edge, *command.split()) for command in ("status", "peers", "fdb", "identity", "doctor")}
     answers |= {command: _ask(edge, *command.split()) for command in ("reload", "config show")}
+    answers |= {command: _ask(edge, command, peer["vip"], first_line=command == "ping") for command in ("ping", "why")}
+    answers["netcheck"] = _ask(edge, "netcheck")
     status, check = answers["status"], _ask(edge, "config", "check", str(bad))
     found = {
         "`omni status` (edge)": status,
@@ -51,6 +56,13 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
         "each of `fdb`": answers["fdb"]["fdb"][0],
         "`omni identity`": answers["identity"],
         "`omni events` (a line)": _ask(edge, "events", first_line=True),
+        "`omni ping` (a line)": answers["ping"],
+        "`path` in it": answers["ping"]["path"],
+        "`omni why`": answers["why"],
+        "each of `tried`": answers["why"]["tried"][0],
+        "`omni netcheck`": answers["netcheck"],
+        "`ipv4` and `ipv6` in it": answers["netcheck"]["ipv4"],
+        "each of its `nuclei`": answers["netcheck"]["nuclei"][0],
         "`omni doctor`": answers["doctor"],
         "each of `findings`": answers["doctor"]["findings"][0],
         "`omni reload`": answers["reload"],
@@ -58,10 +70,28 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
         "each of `faults`": check["faults"][0],
         "`omni config show`": answers["config show"],
         "each of `settings`": answers["config show"]["settings"][0],
+        **of_trials(),
     }
     assert found.keys() == documented().keys()
     for what, fields in documented().items():
         assert fields <= found[what].keys(), (what, fields - found[what].keys())
+
+
+def of_trials() -> dict[str, dict[str, Any]]:
+    """What the laboratory's commands print; tests of their own run them."""
+    test = Report((Row("ping", True, 0.1, "ms", "seen"),), 1.0).to_json()
+    scores = (Score("wireguard-go", (1.0,)),)
+    bench = BenchReport((BenchRow("tcp1", "TCP", "Gbit/s", True, scores),), 1, 1.0, {}).to_json()
+    nat = NatLabReport((Meeting("a", "b", True, "both are public", True, 0.1, "192.0.2.1:7"),), 1.0).to_json()
+    return {
+        "`omni autotest`": test,
+        "each of its `rows`": test["rows"][0],
+        "`omni bench`": bench,
+        "each row of `omni bench`": bench["rows"][0],
+        "each of `results`": bench["rows"][0]["results"][0],
+        "`omni lab nat`": nat,
+        "each of `pairs`": nat["pairs"][0],
+    }
 
 
 def _ask(edge: Daemon, *command: str, first_line: bool = False) -> dict[str, Any]:
