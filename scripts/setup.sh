@@ -22,6 +22,7 @@ declare -A PACKAGES=(
     [git]=git
     [ip]=iproute2
     [iperf3]=iperf3
+    [miniupnpd]=miniupnpd-nftables
     [nft]=nftables
     [ping]=iputils-ping
     [ps]=procps

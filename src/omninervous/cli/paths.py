@@ -94,6 +94,19 @@ def netcheck(ctx: click.Context, as_json: bool) -> None:
         click.echo(f"{family}: {usable}")
         for each in facts["seen_as"]:
             click.echo(f"  {each['by']} sees us as {each['as']}")
+    click.echo(f"port mapping: {_port_mapping(answer['port_mapping'])}")
     for each in answer["nuclei"]:
         rtt = "" if each["rtt_ms"] is None else f", {each['rtt_ms']} ms"
         click.echo(f"Nucleus {each['name']}: {'registered' if each['registered'] else each['hint']}{rtt}")
+
+
+def _port_mapping(facts: dict[str, Any]) -> str:
+    if not facts["wanted"]:
+        return "off (--port-mapping)"
+    words = [
+        f"{each['gateway']} gives {each['outside']} by {each['protocol']}"
+        if each["outside"]
+        else f"{each['gateway']} answers neither PCP, NAT-PMP nor UPnP"
+        for each in facts["gateways"]
+    ]
+    return ", ".join(words) or "no IPv4 router to ask"

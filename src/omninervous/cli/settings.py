@@ -27,6 +27,7 @@ from omninervous.ganglion.options import (
     MAX_SESSIONS_PER_IP,
     MTU_MAX,
     MTU_MIN,
+    PORT_MAPPING,
     parse_allowed_ips,
     parse_device,
     parse_endpoint,
@@ -228,6 +229,13 @@ SETTINGS: tuple[Setting, ...] = (
         *("network", "iface", "Use this network card only. [default: what the routes say]", "NIC"),
         check=lambda text: parse_device(text, "--iface"),
         panel=_BELOW,
+    ),
+    Setting(
+        *("network", "port_mapping", "Ask the router for an open port, by PCP, NAT-PMP or UPnP."),
+        choices=PORT_MAPPING,
+        default="auto",
+        panel=_BELOW,
+        edge_only=True,
     ),
     Setting(
         *("security", "secret", "The cluster's secret, at least 16 characters. Prefer --secret-file.", "TEXT"),

@@ -27,7 +27,7 @@ class PathKind(Enum):
     """On a network of ours, or within the site."""
     IPV6 = "ipv6"
     DIRECT = "direct"
-    """The peer's own public IPv4 address."""
+    """An IPv4 address that the peer itself named: its own public one, or a port that its gateway keeps open for it."""
     NAT = "nat"
     """An IPv4 address that somebody has who translates for the peer."""
 

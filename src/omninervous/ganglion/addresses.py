@@ -14,7 +14,7 @@ from omninervous.core.pathkind import Network
 from omninervous.ganglion.netlink import OVERLAY_ALIAS, Interface
 from omninervous.wire.address import Endpoint
 
-__all__ = ["MAX_CANDIDATES", "AddressMonitor", "Underlay", "underlay"]
+__all__ = ["MAX_CANDIDATES", "AddressMonitor", "Underlay", "underlay", "with_mapped"]
 
 MAX_CANDIDATES = 8
 """What REGISTER carries (docs/PROTOCOL.md)."""
@@ -54,6 +54,12 @@ def underlay(
         tuple(dict.fromkeys(address.network for address in addresses)),
         tuple((each.name, each.gateways) for each in usable if each.default_route),
     )
+
+
+def with_mapped(candidates: Sequence[Endpoint], mapped: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """What to announce: our own addresses and the gateways' ports that lead to us, which are never crowded out."""
+    fresh = [each for each in mapped if each not in candidates]
+    return (*candidates[: MAX_CANDIDATES - len(fresh)], *fresh)
 
 
 def _usable(interface: Interface, device: str, iface: str | None) -> bool:

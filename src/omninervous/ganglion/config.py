@@ -16,6 +16,7 @@ from omninervous.ganglion.options import (
     DEFAULT_PORT,
     DEFAULT_SESSIONS_PER_IP,
     EBPF,
+    PORT_MAPPING,
     HostPort,
     parse_allowed_ips,
     parse_device,
@@ -81,6 +82,7 @@ class EdgeOptions:
     vip: str | None = None
     peers: tuple[PeerOptions, ...] = ()
     iface: str | None = None
+    port_mapping: str | None = None
     ebpf: str | None = None
     no_ebpf: bool = False
     engine: str | None = None
@@ -129,6 +131,8 @@ class EdgeConfig:
     port: int = DEFAULT_PORT
     device: str = DEFAULT_DEVICE
     iface: str | None = None
+    port_mapping: bool = True
+    """Whether a default gateway is asked for an open port."""
     engine: str = "auto"
     queues: int = 1
     """Bulk queues of the native engine."""
@@ -165,11 +169,15 @@ def check_edge_options(options: EdgeOptions) -> EdgeConfig:
     aead = options.aead or "auto"
     if aead not in AEADS:
         raise UserError(f"--aead {aead!r} is unknown: give one of {', '.join(AEADS)}")
+    mapping = options.port_mapping or "auto"
+    if mapping not in PORT_MAPPING:
+        raise UserError(f"--port-mapping {mapping!r} is unknown: give one of {', '.join(PORT_MAPPING)}")
     return EdgeConfig(
         state_dir=state_path(options.state_dir),
         port=DEFAULT_PORT if options.port is None else parse_port(options.port),
         device=DEFAULT_DEVICE if options.dev is None else parse_device(options.dev, "--dev"),
         iface=None if options.iface is None else parse_device(options.iface, "--iface"),
+        port_mapping=mapping == "auto",
         engine=engine,
         aead=aead,
         ebpf=_check_ebpf(options, engine),

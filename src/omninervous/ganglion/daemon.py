@@ -37,6 +37,7 @@ from omninervous.ganglion.node_config import node_config
 from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.pathtools import PathTools
 from omninervous.ganglion.persist import Memory
+from omninervous.ganglion.portmapper import PortMapper
 from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.reflex import Reflex, Wish, start_reflex
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
@@ -162,7 +163,8 @@ class EdgeDaemon:
         self._reloader = Reloader(reread, self._apply)
         self._underlay: addresses.Underlay | None = None
         self._began_at = self._look_at = clock.now().boot
-        self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay)
+        self._mapper = PortMapper(sockets.port, self._announce, wanted=config.port_mapping)
+        self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay, self._mapper.status)
         self._suspend = clock.SuspendDetector()
         self._manager = ServiceManager()
         self._timer: asyncio.TimerHandle | None = None
@@ -214,6 +216,7 @@ class EdgeDaemon:
             self._node.close(clock.now())
             self._drain()
             await asyncio.sleep(LAST_WORDS)
+            await self._mapper.close()
         except OmniError as error:
             log.warning("goodbye", error=str(error))
 
@@ -282,11 +285,20 @@ class EdgeDaemon:
         )
         if found != self._underlay:
             moved, self._underlay = self._underlay is not None, found
-            log.debug("candidates", endpoints=[str(each) for each in found.candidates])
-            self._node.set_candidates(clock.now(), found.candidates, found.networks)
+            self._mapper.follow(found)
+            self._announce()
             if moved:
                 self._node.network_changed(clock.now())
-            self._drain()
+                self._drain()
+
+    def _announce(self) -> None:
+        """Tell the Node where peers may reach us."""
+        if self._underlay is None or self._stop.is_set():
+            return
+        candidates = addresses.with_mapped(self._underlay.candidates, self._mapper.endpoints)
+        log.debug("candidates", endpoints=[str(each) for each in candidates])
+        self._node.set_candidates(clock.now(), candidates, self._underlay.networks)
+        self._drain()
 
     # ------------------------------------------------------------ outputs
 

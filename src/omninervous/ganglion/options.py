@@ -21,6 +21,7 @@ __all__ = [
     "MAX_SESSIONS_PER_IP",
     "MTU_MAX",
     "MTU_MIN",
+    "PORT_MAPPING",
     "HostPort",
     "parse_allowed_ips",
     "parse_device",
@@ -39,6 +40,8 @@ __all__ = [
 DEFAULT_PORT = 51820
 EBPF = ("auto", "xdp", "tc", "off")
 """What `--ebpf` may say: how the kernel's lane receives, or that there is none."""
+PORT_MAPPING = ("auto", "off")
+"""What `--port-mapping` may say: whether a default gateway is asked for an open port."""
 MTU_MIN = 1280
 """Below it Linux takes IPv6 off an interface (RFC 8200 section 5), and with it the ULA."""
 MTU_MAX = 9216

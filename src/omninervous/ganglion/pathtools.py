@@ -35,10 +35,17 @@ class PathTools:
 
     COMMANDS = ("ping", "why", "netcheck")
 
-    def __init__(self, node: Node, drain: Callable[[], None], underlay: Callable[[], Underlay | None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        drain: Callable[[], None],
+        underlay: Callable[[], Underlay | None],
+        port_mapping: Callable[[], dict[str, Any]],
+    ) -> None:
         self._node = node
         self._drain = drain
         self._underlay = underlay
+        self._port_mapping = port_mapping
 
     async def answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One of COMMANDS. UserError when nobody is meant by `peer`."""
@@ -127,6 +134,7 @@ class PathTools:
             "default_routes": [name for name, _ in self._ways_out()],
             "ipv4": self._family(4, snapshot),
             "ipv6": self._family(6, snapshot),
+            "port_mapping": self._port_mapping(),
             "nuclei": [
                 {
                     "name": each.name,

@@ -1,0 +1,57 @@
+"""A real router opens a port for an edge. Between two NATs that meet in no other way that makes the pair direct."""
+
+from __future__ import annotations
+
+import pytest
+
+from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster
+from omninervous.lab.namespaces import Lab
+from omninervous.lab.nat import NatKind
+from omninervous.lab.topology import TwoNats, two_nats
+from tests.netns.edges import ping, wait_for
+from tests.netns.routers import OUTSIDE, mappings, start_miniupnpd
+
+
+@pytest.fixture
+def symmetric(lab: Lab) -> TwoNats:
+    """Two NATs that use another port for each destination, and let in who was sent to: no pair (`natsites.py`)."""
+    return two_nats(lab, NatKind.SYMMETRIC, NatKind.SYMMETRIC)
+
+
+def mapped(daemon: Daemon) -> dict[str, str]:
+    """The mapping that the daemon has."""
+
+    def found() -> dict[str, str] | None:
+        gateways = daemon.ask("netcheck")["port_mapping"]["gateways"]
+        return next((each for each in gateways if each["outside"]), None)
+
+    answer: dict[str, str] = wait_for("a mapping", found)
+    return answer
+
+
+@pytest.mark.parametrize(("pcp", "upnp", "protocol"), [(True, True, "pcp"), (False, True, "upnp")])
+def test_a_mapping_makes_the_pair_direct_and_goes_with_the_daemon(
+    lab: Lab, symmetric: TwoNats, pcp: bool, upnp: bool, protocol: str
+) -> None:
+    start_miniupnpd(lab, symmetric.internet, symmetric.nat_a, pcp=pcp, upnp=upnp)
+    _, a, b = start_cluster(lab, symmetric)
+    found = mapped(a)
+    assert found["protocol"] == protocol and found["gateway"] == str(symmetric.nat_a.gateway)
+    assert found["outside"].startswith(f"{OUTSIDE}:")
+    assert str(symmetric.edge_a.address) in mappings(symmetric.nat_a)
+    assert not [each for each in b.ask("netcheck")["port_mapping"]["gateways"] if each["outside"]]
+    where = symmetric.edge_b.namespace
+    wait_for("an answer from edge A", lambda: ping(where, str(PAIR_VIPS[0]), 1).received)
+    (peer,) = b.peers()
+    assert peer["path"]["endpoint"] == found["outside"]
+    a.process.signal(15)
+    assert a.process.wait(10.0) == 0
+    assert mappings(symmetric.nat_a) == ""
+
+
+def test_who_says_off_asks_nobody(lab: Lab, symmetric: TwoNats) -> None:
+    start_miniupnpd(lab, symmetric.internet, symmetric.nat_a, pcp=True, upnp=True)
+    _, a, _ = start_cluster(lab, symmetric, "--port-mapping", "off")
+    assert a.ask("netcheck")["port_mapping"] == {"wanted": False, "gateways": []}
+    assert mappings(symmetric.nat_a) == ""
+    assert ping(symmetric.edge_b.namespace, str(PAIR_VIPS[0]), 10).received == 0
