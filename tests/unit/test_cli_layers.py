@@ -10,6 +10,7 @@ import pytest
 from omninervous.cli.layers import Layers, gather
 from omninervous.cli.omni import omni
 from omninervous.cli.run import run
+from omninervous.cli.settings import PEER_SETTINGS, SETTINGS
 from omninervous.core.identity import Identity
 from omninervous.errors import UserError
 from omninervous.ganglion.config import PeerOptions, check_edge_options
@@ -77,11 +78,29 @@ def test_a_secret_replaces_a_secret_file_below_and_the_other_way_round(file: Pat
         ({"OMNI_ENDPOINT": "192.0.2.1:7"}, "OMNI_ENDPOINT belongs to a peer"),
         ({"OMNI_CONFIG": "/nonexistent"}, "--config /nonexistent"),
         ({"OMNI_CONFIG": ""}, "--config is empty"),
+        ({"OMNI_SECERT": "x"}, "OMNI_SECERT in the environment is no setting: did you mean OMNI_SECRET"),
+        ({"OMNI_CONFG": "x"}, "OMNI_CONFG .*did you mean OMNI_CONFIG"),
+        ({"OMNI_VPI": "x", "OMNI_SERVICE_HOST": "x"}, "OMNI_VPI .*did you mean OMNI_VIP"),
     ],
 )
 def test_a_bad_variable_is_refused_by_name(environ: dict[str, str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         gather({}, (), None, environ)
+
+
+def test_a_variable_of_somebody_else_is_noted_without_its_value() -> None:
+    # What Kubernetes sets for a service named omni; all but OMNI_PORT, which is ours.
+    environ = {"OMNI_SERVICE_HOST": "192.0.2.7", "OMNI_PORT_51820_UDP_ADDR": "192.0.2.7", "OMNI_SERVICE_PORT": "5"}
+    notes = gather({}, (), None, environ).notes
+    assert [note.split()[0] for note in notes] == sorted(environ) and "192.0.2.7" not in str(notes)
+
+
+def test_every_setting_has_a_variable_that_is_known() -> None:
+    for each in (*SETTINGS, *PEER_SETTINGS):
+        try:
+            assert not gather({}, (), None, {each.variable: "x"}).foreign
+        except UserError as error:
+            assert "is no setting" not in str(error)
 
 
 def test_an_unsound_file_is_refused_with_its_first_fault(file: Path) -> None:

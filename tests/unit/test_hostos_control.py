@@ -47,7 +47,7 @@ def test_a_request_gets_its_result(tmp_path: Path) -> None:
 
 def test_a_refusal_becomes_the_callers_error(tmp_path: Path) -> None:
     def client() -> None:
-        with pytest.raises(SystemFailure, match="what is nonsense?"):
+        with pytest.raises(UserError, match="what is nonsense?"):
             request(tmp_path, "nonsense")
 
     with_server(tmp_path, client)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from omninervous.core.identity import x25519_of
-from omninervous.errors import SystemFailure, UserError
+from omninervous.errors import UserError
 from omninervous.hostos import clock
 from omninervous.hostos.control import SOCKET_NAME, request
 from omninervous.nucleus.server import NucleusConfig, run_nucleus
@@ -77,7 +77,7 @@ def test_an_edge_registers_and_the_status_tells(tmp_path: Path, udp: socket.sock
         assert status["identity"] == encode_key(identity)
         assert status["registry"] == {"clusters": 1, "edges": 1} and status["sessions"] == 1
         assert status["counters"]["registered"] == 1 and status["drops"] == {"bad_type": 1}
-        with pytest.raises(SystemFailure, match="does not know"):
+        with pytest.raises(UserError, match="does not know"):
             request(tmp_path / "state", "dance")
 
 

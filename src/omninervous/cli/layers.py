@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,8 @@ __all__ = ["Given", "Layers", "gather"]
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _RIVALS = (("secret", "secret_file"), ("ebpf", "no_ebpf"))
 """Settings that say the same in two ways."""
+_PREFIX = "OMNI_"
+_VARIABLES = (CONFIG_VARIABLE, *(each.variable for each in (*SETTINGS, *PEER_SETTINGS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Layers:
     peers: tuple[PeerOptions, ...]
     peers_origin: str
     file: ConfigFile | None
+    foreign: tuple[str, ...] = ()
+    """Variables OMNI_* that are no setting, and like none."""
 
     def value(self, option: str) -> Any:  # noqa: ANN401
         """What holds: the given value, or the default."""
@@ -53,7 +58,8 @@ class Layers:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the log."""
-        return () if self.file is None else self.file.notes
+        of_file = () if self.file is None else self.file.notes
+        return (*of_file, *(f"{name} in the environment is no setting: ignored" for name in self.foreign))
 
     def edge_options(self) -> EdgeOptions:
         """For `check_edge_options`, which checks what does not fit together."""
@@ -87,6 +93,7 @@ def gather(
     environ: Mapping[str, str] = os.environ,
 ) -> Layers:
     """All layers, checked one by one. `config`: the file of --config. UserError names the first bad value."""
+    foreign = _foreign(environ)
     values: dict[str, Given] = {}
     file = _file(config, environ)
     peers: tuple[PeerOptions, ...] = ()
@@ -102,7 +109,7 @@ def gather(
     _lay(values, {each.option: Given(flags[each.option], each.flag) for each in SETTINGS if each.option in flags})
     if flag_peers:
         peers, peers_origin = flag_peers, PEER_SETTINGS[0].flag
-    return Layers(values, peers, peers_origin, file)
+    return Layers(values, peers, peers_origin, file, foreign)
 
 
 def _lay(values: dict[str, Given], upper: Mapping[str, Given]) -> None:
@@ -122,6 +129,18 @@ def _file(config: str | None, environ: Mapping[str, str]) -> ConfigFile | None:
         return read_config(Path(named))
     default = default_config_path()
     return read_config(default) if default.exists() else None
+
+
+def _foreign(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that mean nothing to us. UserError for one that looks like a slip: OMNI_SECERT would open a cluster,
+    while what a container's host adds for a service named omni (OMNI_SERVICE_HOST, ...) must keep no daemon from
+    starting. Their values are shown to nobody."""
+    strange = sorted(name for name in environ if name.startswith(_PREFIX) and name not in _VARIABLES)
+    for name in strange:
+        known = {each.removeprefix(_PREFIX): each for each in _VARIABLES}
+        for near in difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1):
+            raise UserError(f"{name} in the environment is no setting: did you mean {known[near]}? Else unset it")
+    return tuple(strange)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Given]:

@@ -3,7 +3,9 @@
 A Unix stream socket `control.sock` (0600) in the state directory; one JSON object a line, both ways::
 
     -> {"command": "status", ...arguments}
-    <- {"ok": true, "result": {...}}   or   {"ok": false, "error": "one sentence"}
+    <- {"ok": true, "result": {...}}   or   {"ok": false, "error": "one sentence", "bad_input": true}
+
+`bad_input` says whose fault it was (UserError): the asker ends with status 2 then, else with 1.
 
 A connection may carry several requests, one after the other. Whoever may open the socket may ask: its mode is the
 access control.
@@ -22,7 +24,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omninervous.errors import OmniError, SystemFailure
+from omninervous.errors import OmniError, SystemFailure, UserError
 
 __all__ = ["SOCKET_NAME", "ControlServer", "Handler", "request"]
 
@@ -102,11 +104,12 @@ class ControlServer:
         try:
             return {"ok": True, "result": await self._handler(command, message)}
         except OmniError as error:
-            return {"ok": False, "error": str(error)}
+            return {"ok": False, "error": str(error), "bad_input": isinstance(error, UserError)}
 
 
 def request(state_dir: Path, command: str, timeout: float = 10.0, **arguments: str | int | bool) -> dict[str, Any]:
-    """Ask the daemon of `state_dir`; its result. SystemFailure if no daemon runs, it is silent or says no."""
+    """Ask the daemon of `state_dir`; its result. UserError if it finds fault with what was asked or configured,
+    SystemFailure if no daemon runs, it is silent or says no."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
@@ -132,7 +135,8 @@ def request(state_dir: Path, command: str, timeout: float = 10.0, **arguments: s
         raise SystemFailure(f"the daemon of {state_dir} ended while it was asked")
     answer = json.loads(line)
     if not answer.get("ok"):
-        raise SystemFailure(str(answer.get("error", "the daemon refused")))
+        fault = UserError if answer.get("bad_input") else SystemFailure
+        raise fault(str(answer.get("error", "the daemon refused")))
     result: dict[str, Any] = answer["result"]
     return result
 
