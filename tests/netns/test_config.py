@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from omninervous.errors import UserError
+from omninervous.errors import SystemFailure
 from omninervous.lab.daemons import Daemon, find_command
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import run_command
@@ -48,7 +48,7 @@ def test_a_reload_applies_what_it_can_and_drops_no_session(lab: Lab, pair_lan: t
     assert "needs_restart=['port']" in pair.a.process.output(), "the new format holds from now on"
 
     file.write_text("[daemon]\nport = 0\n")
-    with pytest.raises(UserError, match=rf"{file}:2: daemon.port = 0"):
+    with pytest.raises(SystemFailure, match=rf"{file}:2: daemon.port = 0"):
         pair.a.ask("reload")
     told = run_command([find_command("omni"), "--state-dir", str(pair.a.state_dir), "reload"], check=False)
     assert told.returncode == 2 and told.stderr.startswith(f"omni: {file}:2: daemon.port = 0")
