@@ -3,7 +3,17 @@
 //! With the feature `null-cipher` nothing is sealed, and every datagram opens: `omni bench` builds such a module for itself, to
 //! show what is left without cryptography. No other build may have it.
 
-use crate::session::{Aead, Refused, TAG};
+/// Bytes of an AEAD tag.
+pub const TAG: usize = 16;
+
+/// A lane's cipher; the numbers are those on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aead {
+    /// ChaCha20-Poly1305 (RFC 8439).
+    ChaCha20Poly1305,
+    /// AES-256-GCM (NIST SP 800-38D).
+    Aes256Gcm,
+}
 
 /// A key of one direction of a lane.
 pub(crate) struct Cipher(#[cfg(not(feature = "null-cipher"))] ring::aead::LessSafeKey);
@@ -19,18 +29,16 @@ impl Cipher {
         Self(LessSafeKey::new(UnboundKey::new(algorithm, bytes).expect("both ciphers take keys of 32 bytes")))
     }
 
-    /// Seal in place: the tag.
-    pub(crate) fn seal(&self, counter: u64, data: &mut [u8]) -> Result<[u8; TAG], Refused> {
+    /// Seal in place: the tag. None for more data than the cipher takes.
+    pub(crate) fn seal(&self, counter: u64, data: &mut [u8]) -> Option<[u8; TAG]> {
         let tag = self.0.seal_in_place_separate_tag(nonce(counter), ring::aead::Aad::empty(), data);
-        let mut out = [0; TAG];
-        out.copy_from_slice(tag.map_err(|_| Refused::BadTag)?.as_ref());
-        Ok(out)
+        tag.ok()?.as_ref().try_into().ok()
     }
 
-    /// Open what ends with its tag, in place: the length of the plaintext.
-    pub(crate) fn open(&self, counter: u64, data: &mut [u8]) -> Result<usize, Refused> {
+    /// Open what ends with its tag, in place: the length of the plaintext. None if the tag does not fit.
+    pub(crate) fn open(&self, counter: u64, data: &mut [u8]) -> Option<usize> {
         let plaintext = self.0.open_in_place(nonce(counter), ring::aead::Aad::empty(), data);
-        plaintext.map(|it| it.len()).map_err(|_| Refused::BadTag)
+        plaintext.map(|it| it.len()).ok()
     }
 }
 
@@ -47,12 +55,12 @@ impl Cipher {
         Self()
     }
 
-    pub(crate) fn seal(&self, _: u64, _: &mut [u8]) -> Result<[u8; TAG], Refused> {
-        Ok([0; TAG])
+    pub(crate) fn seal(&self, _: u64, _: &mut [u8]) -> Option<[u8; TAG]> {
+        Some([0; TAG])
     }
 
-    pub(crate) fn open(&self, _: u64, data: &mut [u8]) -> Result<usize, Refused> {
-        data.len().checked_sub(TAG).ok_or(Refused::BadTag)
+    pub(crate) fn open(&self, _: u64, data: &mut [u8]) -> Option<usize> {
+        data.len().checked_sub(TAG)
     }
 }
 

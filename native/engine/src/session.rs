@@ -11,12 +11,11 @@ use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use crate::cipher::Cipher;
+pub use crate::cipher::{Aead, TAG};
 use crate::replay::ReplayWindow;
 
 /// Bytes before the sealed payload: type 4, three zero bytes, receiver index, counter (little-endian).
 pub const HEADER: usize = 16;
-/// Bytes of an AEAD tag after it.
-pub const TAG: usize = 16;
 /// Lanes that may exist: base, seven bulk queues, reflex.
 pub const LANES: usize = 9;
 
@@ -31,15 +30,6 @@ const REKEY_AFTER: u64 = 1 << 59;
 const REKEY_AFTER_AES: u64 = 1 << 27;
 /// First number that an AES-256-GCM lane neither sends nor accepts.
 const REJECT_AFTER_AES: u64 = 1 << 28;
-
-/// A lane's cipher; the numbers are those on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aead {
-    /// ChaCha20-Poly1305 (RFC 8439).
-    ChaCha20Poly1305,
-    /// AES-256-GCM (NIST SP 800-38D).
-    Aes256Gcm,
-}
 
 /// Why a datagram was not sealed or not opened. The name is the drop counter's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +124,7 @@ impl Session {
         datagram[..4].copy_from_slice(&[TRANSPORT, 0, 0, 0]);
         datagram[4..8].copy_from_slice(&self.remote_index.to_le_bytes());
         datagram[8..HEADER].copy_from_slice(&counter.to_le_bytes());
-        let tag = it.send.seal(counter, &mut datagram[HEADER..end])?;
+        let tag = it.send.seal(counter, &mut datagram[HEADER..end]).ok_or(Refused::BadTag)?;
         datagram[end..].copy_from_slice(&tag);
         Ok(())
     }
@@ -154,7 +144,7 @@ impl Session {
         if !lane.window.lock().unwrap_or_else(PoisonError::into_inner).fresh(sequence) {
             return Err(Refused::Replay);
         }
-        let len = lane.recv.open(counter, &mut datagram[HEADER..])?;
+        let len = lane.recv.open(counter, &mut datagram[HEADER..]).ok_or(Refused::BadTag)?;
         let accepted = lane.window.lock().unwrap_or_else(PoisonError::into_inner).accept(sequence);
         let highest = accepted.ok_or(Refused::Replay)?;
         Ok(Opened { lane: number, len, highest })

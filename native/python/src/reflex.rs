@@ -4,7 +4,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use omninervous_reflex::kernel::{Mechanism, Refusal};
-use omninervous_reflex::lane::{Event, Lane, Own, PeerId};
+use omninervous_reflex::lane::{Event, Lane, PeerId};
+use omninervous_reflex::layout::Own;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};

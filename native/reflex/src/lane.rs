@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::kernel::{Kernel, Mechanism};
-use crate::layout::{self, Address, MAX_ADDRESSES, NO_SLOT, NewSession, PeerValue, Told};
+use crate::layout::{self, Address, MAX_ADDRESSES, NO_SLOT, NewSession, Own, PeerValue, Told};
 use crate::route::Routes;
 
 /// A peer's X25519 public key.
@@ -24,20 +24,6 @@ const AWAITED: u64 = 6_000_000_000;
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
 const HELLO: u8 = 5;
-
-/// What tells an edge from others.
-pub struct Own {
-    /// Interface index of omni0.
-    pub overlay: u32,
-    /// Its MAC.
-    pub mac: [u8; 6],
-    /// BLAKE2s("mac1----" || own public key).
-    pub mac1_key: [u8; 32],
-    /// Our UDP port.
-    pub port: u16,
-    /// Initiations of a source that pass: so many at once, and so many in a second; not 0.
-    pub rate: u32,
-}
 
 /// A peer, as the control plane describes it.
 struct Peer {

@@ -5,8 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use zeroize::Zeroizing;
 
-use crate::lane::Own;
-
 /// Sizes and counter names, from bpf/shared.h.
 #[allow(missing_docs, dead_code)]
 mod shared {
@@ -61,6 +59,20 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].try_into().map_or(0, u64::from_ne_bytes)
+}
+
+/// What tells an edge from others.
+pub struct Own {
+    /// Interface index of omni0.
+    pub overlay: u32,
+    /// Its MAC.
+    pub mac: [u8; 6],
+    /// BLAKE2s("mac1----" || own public key).
+    pub mac1_key: [u8; 32],
+    /// Our UDP port.
+    pub port: u16,
+    /// Initiations of a source that pass: so many at once, and so many in a second; not 0.
+    pub rate: u32,
 }
 
 /// `struct config`.
