@@ -179,6 +179,18 @@ def test_10_an_unreachable_nucleus(lab: Lab, pair_lan: tuple[Host, Host], place:
     finds(edge.wait_ready(), check, says)
 
 
+def test_without_a_daemon_the_nuclei_of_the_settings_are_asked(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    cluster = Cluster(lab, pair_lan)
+    edge, file = Daemon(lab, pair_lan[1].namespace, "b"), lab.directory / "b.toml"
+    place = f"{pair_lan[0].address}:51821"
+    file.write_text(f'[network]\nnucleus = "{place}"\ncluster = "fleet"\n')
+    found = doctor(edge, "--config", str(file))
+    assert [each["check"] for each in found["fault"]] == ["daemon"]
+    assert f"{place} answers at {place}" in [each["text"] for each in found["ok"]]
+    cluster.nucleus.process.stop()
+    assert "nobody listens on UDP port 51821" in faults(edge, "--config", str(file))["nucleus"]
+
+
 # ---------------------------------------------------------------- beside them
 
 

@@ -1,7 +1,7 @@
 """`omni doctor`: what is wrong on this machine, and what to do about it. It looks and asks; it changes nothing.
 
 With a daemon its own status is the best witness; what a daemon cannot know (why nobody answers) is asked from here.
-Without one the host is examined for what keeps a daemon from starting.
+Without one the host is examined for what keeps a daemon from starting, and the Nuclei of the settings are asked.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def examine(config: EdgeConfig, status: Mapping[str, Any] | None, peers: Sequenc
     if status is None:
         remedy = "start omni-daemon (its first line says what keeps it from starting, if anything does)"
         daemon = Finding("daemon", "fault", f"no daemon runs with state directory {config.state_dir}", remedy)
-        return [daemon, *_privileges(), *_kernel(None), *_port(config), *_leftover(config, present)]
+        host = (*_privileges(), *_kernel(None), *_port(config), *_leftover(config, present))
+        return [daemon, *host, *_named_nuclei(config)]
     daemon = Finding("daemon", "ok", f"{status['mode']} runs (version {status['version']}, pid {status['pid']})")
     port = Finding("port", "ok", f"UDP port {status['port']} is the daemon's")
     if status["mode"] == "nucleus":
@@ -197,11 +198,39 @@ def _nuclei(status: Mapping[str, Any]) -> Iterator[Finding]:
         if nucleus["registered"]:
             yield Finding("nucleus", "ok", f"registered at {name}")
             continue
-        endpoints = asyncio.run(resolve(parse_endpoint(name), ipv6=True))
-        if not endpoints:
-            yield Finding("nucleus", "fault", f"{name} has no address", "check the name and this machine's DNS")
-            continue
-        yield _unreachable("nucleus", f"Nucleus {name}", endpoints[0], ask_nucleus(endpoints[0]), nucleus["hint"])
+        endpoint, answer = _ask(name)
+        yield (
+            _no_address(name)
+            if endpoint is None
+            else _unreachable("nucleus", f"Nucleus {name}", endpoint, answer, nucleus["hint"])
+        )
+
+
+def _named_nuclei(config: EdgeConfig) -> Iterator[Finding]:
+    """Without a daemon: whether each Nucleus of the settings answers a HELLO, as it answers every stranger."""
+    for each in config.nuclei:
+        name = str(each.place)
+        endpoint, answer = _ask(name)
+        if endpoint is None:
+            yield _no_address(name)
+        elif answer is Answer.HEARD:
+            yield Finding("nucleus", "ok", f"{name} answers at {endpoint}")
+        else:
+            yield _unreachable("nucleus", f"Nucleus {name}", endpoint, answer, "")
+
+
+def _ask(name: str) -> tuple[Endpoint | None, Answer]:
+    """The first address that answers, else the first of all with what became of the question; None: there is none."""
+    answers = []
+    for endpoint in asyncio.run(resolve(parse_endpoint(name), ipv6=True)):
+        answers.append((endpoint, ask_nucleus(endpoint)))
+        if answers[-1][1] is Answer.HEARD:
+            return answers[-1]
+    return answers[0] if answers else (None, Answer.SILENCE)
+
+
+def _no_address(name: str) -> Finding:
+    return Finding("nucleus", "fault", f"{name} has no address", "check the name and this machine's DNS")
 
 
 def _peers(status: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
