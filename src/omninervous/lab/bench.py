@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import omninervous
 from omninervous.errors import SystemFailure, UserError
 from omninervous.lab.bench_peers import BASELINE, DEFAULT_PEERS, PEERS
-from omninervous.lab.bench_rows import DISCIPLINES, JUMBO, ROWS, Discipline, Track
+from omninervous.lab.bench_rows import DISCIPLINES, ROWS, Discipline, Scene, Track
 from omninervous.lab.console import ConsoleProgress
 from omninervous.lab.namespaces import Lab, clean_leftovers, require_privileges
 from omninervous.lab.process import poll_until
@@ -139,11 +139,11 @@ def run(options: BenchOptions, progress: Progress | None = None) -> BenchReport:
     started = time.monotonic()
     with Lab() as lab:
         tracks = {}
-        for mtu in sorted({each.mtu for each in disciplines}):
+        for scene in dict.fromkeys(each.scene for each in disciplines):
             for peer in peers:
-                progress.step(f"setting up {peer}{' with jumbo frames' if mtu == JUMBO else ''}")
-                tracks[peer, mtu] = PEERS[peer](lab, mtu, options.engine)
-                _wait_until_passable(tracks[peer, mtu], peer)
+                progress.step(f"setting up {peer}{f', {scene.name}' if scene.name else ''}")
+                tracks[peer, scene] = PEERS[peer](lab, scene, options.engine)
+                _wait_until_passable(tracks[peer, scene], peer)
         scores = _take_turns(options, disciplines, peers, tracks, progress)
     results = tuple(
         BenchRow(row, ROWS[row].title, ROWS[row].unit, ROWS[row].higher_is_better, tuple(scores[row])) for row in rows
@@ -155,7 +155,7 @@ def _take_turns(
     options: BenchOptions,
     disciplines: Sequence[Discipline],
     peers: Sequence[str],
-    tracks: Mapping[tuple[str, int], Track],
+    tracks: Mapping[tuple[str, Scene], Track],
     progress: Progress,
 ) -> dict[str, list[Score]]:
     values: dict[tuple[str, str], list[float | None]] = {(row, peer): [] for row in ROWS for peer in peers}
@@ -166,7 +166,7 @@ def _take_turns(
                 name = f"{discipline.name}-{peer}-{number}"
                 found: Mapping[str, float] = {}
                 try:
-                    found = discipline.measure(tracks[peer, discipline.mtu], options.seconds, name)
+                    found = discipline.measure(tracks[peer, discipline.scene], options.seconds, name)
                 except SystemFailure as error:
                     errors.update({(row.name, peer): str(error) for row in discipline.rows})
                     progress.step(f"round {number}: {discipline.name}: {peer}: failed: {error}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address
+from itertools import chain
 from pathlib import Path
 
+from omninervous.core.identity import x25519_of
 from omninervous.errors import SystemFailure
-from omninervous.lab.bench_rows import JUMBO, Track
+from omninervous.lab.bench_crowd import Crowd
+from omninervous.lab.bench_rows import JUMBO, Scene, Track
 from omninervous.lab.daemons import PAIR_VIPS, start_pair
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.null_cipher import null_cipher_package
@@ -18,6 +22,7 @@ from omninervous.lab.process import run_command
 from omninervous.lab.topology import Host, pair_lan
 from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
 from omninervous.wire.address import Endpoint
+from omninervous.wire.keytext import decode_key, encode_wireguard_key
 
 __all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
 
@@ -30,45 +35,58 @@ _PORT = 51820
 _OURS_JUMBO, _WIREGUARD_JUMBO = 8900, 8920
 """MTU of the tunnel on an underlay of 9000; both leave room for the outer headers over IPv6."""
 
-Contestant = Callable[[Lab, int, str], Track]
-"""Lab, MTU of the underlay, engine of our edges."""
+Contestant = Callable[[Lab, Scene, str], Track]
+"""Lab, scene, engine of our edges. Who cannot have a crowd has a track without one."""
 
 
-def _hosts(lab: Lab, name: str, mtu: int) -> tuple[Host, Host]:
-    tag = f"{name}{'-jumbo' if mtu == JUMBO else ''}"
-    return pair_lan(lab, mtu=mtu, roles=(f"{tag}-a", f"{tag}-b"))
+def _hosts(lab: Lab, name: str, scene: Scene) -> tuple[Host, Host]:
+    tag = f"{name}{'-' if scene.name else ''}{scene.name}"
+    return pair_lan(lab, mtu=scene.mtu, roles=(f"{tag}-a", f"{tag}-b"))
 
 
-def _raw(lab: Lab, mtu: int, _engine: str) -> Track:
-    a, b = _hosts(lab, "raw", mtu)
+def _raw(lab: Lab, scene: Scene, _engine: str) -> Track:
+    a, b = _hosts(lab, "raw", scene)
     return Track(lab, a.namespace, b.namespace, b.address)
 
 
 def _omninervous(
-    name: str, options: tuple[str, ...], lab: Lab, mtu: int, engine: str, prefix: tuple[str, ...] = ()
+    name: str, options: tuple[str, ...], lab: Lab, scene: Scene, engine: str, prefix: tuple[str, ...] = ()
 ) -> Track:
-    a, b = _hosts(lab, name, mtu)
-    inner = ("--mtu", str(_OURS_JUMBO)) if mtu == JUMBO else ()
-    ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner, prefix=prefix)
-    return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], tuple(each.process for each in ends), _listens(b))
+    a, b = _hosts(lab, name, scene)
+    inner = ("--mtu", str(_OURS_JUMBO)) if scene is JUMBO else ()
+    crowd = Crowd(scene.crowd) if scene.crowd else None
+    beside = _crowd_options(crowd) if crowd else ()
+    ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner, second=beside, prefix=prefix)
+    processes = tuple(each.process for each in ends)
+    key = x25519_of(decode_key(ends[1].init()))
+    return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], processes, _listens(b), crowd, key)
 
 
-def _without_cipher(lab: Lab, mtu: int, engine: str) -> Track:
-    prefix = ("env", f"PYTHONPATH={null_cipher_package(lab.directory, str(mtu))}")
-    return _omninervous("omni-null", ("--ebpf", "off"), lab, mtu, engine, prefix)
+def _crowd_options(crowd: Crowd) -> tuple[str, ...]:
+    peers = (("--peer", encode_wireguard_key(key), "--allowed-ips", f"{inner}/32") for key, inner in crowd.addresses())
+    return ("--max-sessions-per-ip", "10000", *chain.from_iterable(peers))
 
 
-def _wireguard_go(lab: Lab, mtu: int, _engine: str) -> Track:
-    a, b = _hosts(lab, "wg", mtu)
-    inner = {"mtu": _WIREGUARD_JUMBO} if mtu == JUMBO else {}
+def _without_cipher(lab: Lab, scene: Scene, engine: str) -> Track:
+    prefix = ("env", f"PYTHONPATH={null_cipher_package(lab.directory, f'{scene.name}{scene.mtu}')}")
+    return _omninervous("omni-null", ("--ebpf", "off"), lab, scene, engine, prefix)
+
+
+def _wireguard_go(lab: Lab, scene: Scene, _engine: str) -> Track:
+    a, b = _hosts(lab, "wg", scene)
+    inner = {"mtu": _WIREGUARD_JUMBO} if scene is JUMBO else {}
     ends = [
         WireGuardGo(lab, host.namespace, host.namespace.role, f"10.9.0.{number}/24", _PORT, **inner)
         for number, host in enumerate((a, b), start=1)
     ]
     ends[0].set_peer(WireGuardPeer(ends[1].public_key, "10.9.0.2/32", f"{b.address}:{_PORT}"))
     ends[1].set_peer(WireGuardPeer(ends[0].public_key, "10.9.0.1/32", f"{a.address}:{_PORT}"))
+    crowd = Crowd(scene.crowd) if scene.crowd else None
+    if crowd:
+        ends[1].set_peers([(encode_wireguard_key(key), f"{inner}/32") for key, inner in crowd.addresses()])
     processes = tuple(each.process for each in ends)
-    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), processes, _listens(b))
+    key = base64.b64decode(ends[1].public_key)
+    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), processes, _listens(b), crowd, key)
 
 
 def _listens(host: Host) -> Endpoint:
@@ -92,10 +110,10 @@ def _folders(lab: Lab, hosts: tuple[Host, Host]) -> list[Path]:
     return made
 
 
-def _tinc(lab: Lab, mtu: int, _engine: str) -> Track:
+def _tinc(lab: Lab, scene: Scene, _engine: str) -> Track:
     """tinc 1.0 as a switch, its usual ciphers."""
     tincd = _command("tincd", "tinc")
-    hosts = _hosts(lab, "tinc", mtu)
+    hosts = _hosts(lab, "tinc", scene)
     folders = _folders(lab, hosts)
     for number, (host, folder) in enumerate(zip(hosts, folders, strict=True)):
         (folder / "hosts").mkdir()
@@ -117,10 +135,10 @@ def _tinc(lab: Lab, mtu: int, _engine: str) -> Track:
     return Track(lab, hosts[0].namespace, hosts[1].namespace, IPv4Address("10.9.0.2"), tuple(processes))
 
 
-def _fastd(lab: Lab, mtu: int, _engine: str) -> Track:
+def _fastd(lab: Lab, scene: Scene, _engine: str) -> Track:
     """fastd in TAP mode with its recommended method."""
     fastd = _command("fastd", "fastd")
-    hosts = _hosts(lab, "fastd", mtu)
+    hosts = _hosts(lab, "fastd", scene)
     folders = _folders(lab, hosts)
     secrets = [run_command([fastd, "--machine-readable", "--generate-key"]).stdout.strip() for _ in hosts]
     publics = [
@@ -134,7 +152,8 @@ def _fastd(lab: Lab, mtu: int, _engine: str) -> Track:
         other = hosts[1 - number]
         up = f"ip link set vpn0 up; ip address add 10.9.0.{number + 1}/24 dev vpn0"
         (folder / "fastd.conf").write_text(
-            f'mode tap;\ninterface "vpn0";\nmtu {mtu - 94};\nmethod "salsa2012+umac";\nbind {host.address}:{_PORT};\n'
+            f'mode tap;\ninterface "vpn0";\nmtu {scene.mtu - 94};\nmethod "salsa2012+umac";\n'
+            f"bind {host.address}:{_PORT};\n"
             f'secret "{secrets[number]}";\non up "{up}";\n'
             f'peer "other" {{ key "{publics[1 - number]}"; remote {other.address}:{_PORT}; }}\n'
         )
@@ -144,10 +163,10 @@ def _fastd(lab: Lab, mtu: int, _engine: str) -> Track:
     return Track(lab, hosts[0].namespace, hosts[1].namespace, IPv4Address("10.9.0.2"), tuple(processes))
 
 
-def _nebula(lab: Lab, mtu: int, _engine: str) -> Track:
+def _nebula(lab: Lab, scene: Scene, _engine: str) -> Track:
     """nebula with AES, one side a lighthouse."""
     nebula, cert = _command("nebula", "nebula"), _command("nebula-cert", "nebula")
-    hosts = _hosts(lab, "nebula", mtu)
+    hosts = _hosts(lab, "nebula", scene)
     folders = _folders(lab, hosts)
     ca = folders[0]
     run_command([cert, "ca", "-name", "bench", "-out-crt", str(ca / "ca.crt"), "-out-key", str(ca / "ca.key")])
@@ -165,7 +184,7 @@ def _nebula(lab: Lab, mtu: int, _engine: str) -> Track:
             "lighthouse": {"am_lighthouse": number == 0, "hosts": [] if number == 0 else ["10.9.0.1"]},
             "listen": {"host": str(host.address), "port": _PORT},
             "cipher": "aes",
-            "tun": {"dev": "vpn0", "mtu": mtu - 200},
+            "tun": {"dev": "vpn0", "mtu": scene.mtu - 200},
             "firewall": {"outbound": anybody, "inbound": anybody},
             "logging": {"level": "warning"},
         }

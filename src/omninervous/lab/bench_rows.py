@@ -13,15 +13,28 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from omninervous.errors import SystemFailure
+from omninervous.lab.bench_crowd import Crowd
 from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf, percentile
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
 from omninervous.wire.address import Endpoint
 
-__all__ = ["DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Track"]
+__all__ = ["CROWDED", "DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Scene", "Track"]
 
-PLAIN, JUMBO = 1500, 9000
-"""MTU of the underlay."""
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the two machines of every contestant are."""
+
+    name: str
+    """Tells it in the names of machines; empty for the usual one."""
+    mtu: int
+    """Of the underlay."""
+    crowd: int = 0
+    """Stock WireGuard peers that the sink has beside the source."""
+
+
+PLAIN, JUMBO, CROWDED = Scene("", 1500), Scene("jumbo", 9000), Scene("crowd", 1500, 1000)
 _FLOOD_LIMIT = 5000
 _FLOODS = {"ping_flood": 56, "ping_flood_512": 512, "ping_flood_1372": 1372}
 """Payload bytes; the largest makes two frames of ours, whose MTU is 1380."""
@@ -48,6 +61,9 @@ class Track:
     """The tunnel's own, of both ends."""
     underlay: Endpoint | None = None
     """Where the sink's end of the tunnel listens."""
+    crowd: Crowd | None = None
+    sink_key: bytes = b""
+    """X25519 public key of the sink's end, for the crowd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,7 @@ class Discipline:
     measure: Callable[[Track, int, str], Mapping[str, float]]
     """Track, seconds, a name for logs -> figure by row; SystemFailure if it cannot be had. A figure that a contestant
     cannot have is left out."""
-    mtu: int = PLAIN
+    scene: Scene = PLAIN
 
 
 # ---------------------------------------------------------------- throughput
@@ -223,6 +239,15 @@ def _memory(track: Track, _seconds: int, _log: str) -> Mapping[str, float]:
     return {"memory": max(_resident(each.pid) for each in track.processes)}
 
 
+def _crowded_memory(track: Track, _seconds: int, _log: str) -> Mapping[str, float]:
+    """MiB resident of the end that has just shaken hands with the whole crowd."""
+    if track.crowd is None or track.underlay is None:
+        return {}
+    with track.source.udp_socket() as own:
+        track.crowd.shake_hands(own, track.underlay, track.sink_key)
+    return {"memory_1000": _resident(track.processes[1].pid)}
+
+
 def _resident(pid: int) -> float:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     if found is None:
@@ -248,6 +273,12 @@ def _busy_seconds() -> float:
 _TCP1 = Row("tcp1", "TCP, 1 stream", "Gbit/s", True)
 DISCIPLINES = (
     Discipline("memory", (Row("memory", "resident memory", "MiB", False),), _memory),
+    Discipline(
+        "memory_1000",
+        (Row("memory_1000", "resident memory with 1,000 sessions", "MiB", False),),
+        _crowded_memory,
+        CROWDED,
+    ),
     Discipline("tcp1", (_TCP1, Row("cpu_per_gb", "CPU of both ends", "s/GB", False)), _tcp("tcp1", 1)),
     Discipline("tcp4", (Row("tcp4", "TCP, 4 streams", "Gbit/s", True),), _tcp("tcp4", 4)),
     Discipline("tcp8", (Row("tcp8", "TCP, 8 streams", "Gbit/s", True),), _tcp("tcp8", 8)),
@@ -260,7 +291,7 @@ DISCIPLINES = (
         ),
         _udp("udp64", 64),
     ),
-    Discipline("udp1300", (Row("udp1300", "UDP 1,300 B delivered", "kpps", True),), _udp("udp1300", 1300)),
+    Discipline("udp1400", (Row("udp1400", "UDP 1,400 B delivered", "kpps", True),), _udp("udp1400", 1400)),
     *(
         Discipline(name, (Row(name, f"ping -f, {size:,} B, average", "us", False),), _flood(name, size))
         for name, size in _FLOODS.items()

@@ -108,19 +108,20 @@ class Daemon:
 
 
 def start_pair(
-    lab: Lab, hosts: tuple[Host, Host], *arguments: str, prefix: Sequence[str] = ()
+    lab: Lab, hosts: tuple[Host, Host], *arguments: str, second: Sequence[str] = (), prefix: Sequence[str] = ()
 ) -> tuple[Daemon, Daemon]:
-    """Two edges that know each other by `--peer` and `--endpoint`, on hosts that reach each other; both answer."""
-    first, second = (Daemon(lab, host.namespace, f"edge-{host.namespace.role}") for host in hosts)
-    keys = [first.init(), second.init()]
-    for number, daemon in enumerate((first, second)):
+    """Two edges that know each other by `--peer` and `--endpoint`, on hosts that reach each other; both answer.
+    `second`: more arguments of the second one."""
+    near, far = (Daemon(lab, host.namespace, f"edge-{host.namespace.role}") for host in hosts)
+    keys = [near.init(), far.init()]
+    for number, daemon in enumerate((near, far)):
         other = 1 - number
         daemon.launch(
             *("--peer", keys[other], "--endpoint", f"{hosts[other].address}:{_PORT}", "--port", str(_PORT)),
-            *("--vip", str(PAIR_VIPS[number]), *arguments),
+            *("--vip", str(PAIR_VIPS[number]), *arguments, *(second if number else ())),
             prefix=prefix,
         )
-    return first.wait_ready(), second.wait_ready()
+    return near.wait_ready(), far.wait_ready()
 
 
 def start_cluster(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from omninervous.errors import SystemFailure
@@ -57,6 +58,11 @@ class WireGuardGo:
         if peer.psk is not None:
             arguments += ["preshared-key", "/dev/stdin"]
         self._wg("set", DEVICE, *arguments, text_in=peer.psk)
+
+    def set_peers(self, peers: Iterable[tuple[str, str]]) -> None:
+        """Add many that will call: public key and allowed addresses of each."""
+        several = [("peer", key, "allowed-ips", allowed) for key, allowed in peers]
+        self._wg("set", DEVICE, *chain.from_iterable(several))
 
     def listen(self, port: int) -> None:
         """Move to another UDP port."""

@@ -1,0 +1,60 @@
+"""Stock WireGuard peers, all in one process: each shakes hands with a contestant, and stays silent from then on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from ipaddress import IPv4Address
+
+from omninervous.core.cookies import MacGenerator
+from omninervous.core.noise import ZERO_PSK, Initiator, StaticKeys
+from omninervous.core.session import Session
+from omninervous.core.tai64n import Tai64nClock
+from omninervous.errors import OmniError, SystemFailure
+from omninervous.hostos.clock import now
+from omninervous.wire.address import Endpoint
+from omninervous.wire.handshake import COOKIE_REPLY_SIZE, decode_cookie_reply
+
+__all__ = ["Crowd"]
+
+_FIRST = IPv4Address("10.66.0.1")
+_PATIENCE = 5.0
+"""Seconds for an answer."""
+_SESSION_SECONDS = 180.0
+
+
+class Crowd:
+    """So many peers with keys of their own."""
+
+    def __init__(self, size: int) -> None:
+        self._members = [StaticKeys(os.urandom(32)) for _ in range(size)]
+        self._clock = Tai64nClock(None)
+
+    def addresses(self) -> list[tuple[bytes, IPv4Address]]:
+        """X25519 public key and inner address of each."""
+        return [(member.public, _FIRST + number) for number, member in enumerate(self._members)]
+
+    def shake_hands(self, own: socket.socket, target: Endpoint, remote: bytes) -> None:
+        """In turn, from one socket; each confirms its session by a keepalive. SystemFailure if one gets none."""
+        own.settimeout(_PATIENCE)
+        macs = MacGenerator(remote)
+        for index, member in enumerate(self._members, start=1):
+            initiator = Initiator.create(member, remote, ZERO_PSK, self._clock.next(time.time()), index, os.urandom)
+            try:
+                answer = _ask(own, target, macs, initiator.message)
+                session = Session(initiator.finish(answer).install(now().boot + _SESSION_SECONDS))
+            except (OSError, OmniError) as error:
+                raise SystemFailure(f"peer {index} of {len(self._members)} got no session: {error}") from error
+            own.sendto(session.seal(b""), target)
+
+
+def _ask(own: socket.socket, target: Endpoint, macs: MacGenerator, message: bytes) -> bytes:
+    """The response to an initiation. Whoever is under load wants a cookie first."""
+    own.sendto(macs.sign(now().boot, message), target)
+    answer = own.recv(2048)
+    if len(answer) != COOKIE_REPLY_SIZE:
+        return answer
+    macs.handle_reply(now().boot, decode_cookie_reply(answer))
+    own.sendto(macs.sign(now().boot, message), target)
+    return own.recv(2048)
