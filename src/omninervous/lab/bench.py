@@ -137,36 +137,45 @@ def run(options: BenchOptions, progress: Progress | None = None) -> BenchReport:
     require_privileges()
     clean_leftovers()
     started = time.monotonic()
-    with Lab() as lab:
-        tracks = {}
-        for scene in dict.fromkeys(each.scene for each in disciplines):
-            for peer in peers:
-                progress.step(f"setting up {peer}{f', {scene.name}' if scene.name else ''}")
-                tracks[peer, scene] = PEERS[peer](lab, scene, options.engine)
-                _wait_until_passable(tracks[peer, scene], peer)
-        scores = _take_turns(options, disciplines, peers, tracks, progress)
+    scores: dict[str, list[Score]] = {}
+    for scene in dict.fromkeys(each.scene for each in disciplines):
+        # Machines of one scene only: what a thousand peers cost would be in every other figure.
+        scores |= _play(scene, options, [each for each in disciplines if each.scene == scene], peers, progress)
     results = tuple(
         BenchRow(row, ROWS[row].title, ROWS[row].unit, ROWS[row].higher_is_better, tuple(scores[row])) for row in rows
     )
     return BenchReport(results, options.rounds, time.monotonic() - started, _machine(options))
 
 
+def _play(
+    scene: Scene, options: BenchOptions, disciplines: Sequence[Discipline], peers: Sequence[str], progress: Progress
+) -> dict[str, list[Score]]:
+    """All rounds of one scene, by row."""
+    with Lab() as lab:
+        tracks = {}
+        for peer in peers:
+            progress.step(f"setting up {peer}{f', {scene.name}' if scene.name else ''}")
+            tracks[peer] = PEERS[peer](lab, scene, options.engine)
+            _wait_until_passable(tracks[peer], peer)
+        return _take_turns(options, disciplines, tracks, progress)
+
+
 def _take_turns(
     options: BenchOptions,
     disciplines: Sequence[Discipline],
-    peers: Sequence[str],
-    tracks: Mapping[tuple[str, Scene], Track],
+    tracks: Mapping[str, Track],
     progress: Progress,
 ) -> dict[str, list[Score]]:
-    values: dict[tuple[str, str], list[float | None]] = {(row, peer): [] for row in ROWS for peer in peers}
+    rows = [row.name for discipline in disciplines for row in discipline.rows]
+    values: dict[tuple[str, str], list[float | None]] = {(row, peer): [] for row in rows for peer in tracks}
     errors: dict[tuple[str, str], str] = {}
     for number in range(1, options.rounds + 1):
         for discipline in disciplines:
-            for peer in peers:
+            for peer, track in tracks.items():
                 name = f"{discipline.name}-{peer}-{number}"
                 found: Mapping[str, float] = {}
                 try:
-                    found = discipline.measure(tracks[peer, discipline.scene], options.seconds, name)
+                    found = discipline.measure(track, options.seconds, name)
                 except SystemFailure as error:
                     errors.update({(row.name, peer): str(error) for row in discipline.rows})
                     progress.step(f"round {number}: {discipline.name}: {peer}: failed: {error}")
@@ -174,7 +183,9 @@ def _take_turns(
                     values[row.name, peer].append(found.get(row.name))
                 shown = ", ".join(f"{ROWS[row].title} {value:.4g} {ROWS[row].unit}" for row, value in found.items())
                 progress.step(f"round {number}: {peer}: {shown}")
-    return {row: [Score(peer, tuple(values[row, peer]), errors.get((row, peer), "")) for peer in peers] for row in ROWS}
+    return {
+        row: [Score(peer, tuple(values[row, peer]), errors.get((row, peer), "")) for peer in tracks] for row in rows
+    }
 
 
 def _wait_until_passable(track: Track, peer: str) -> None:
