@@ -275,7 +275,7 @@ DISCIPLINES = (
     Discipline("memory", (Row("memory", "resident memory", "MiB", False),), _memory),
     Discipline(
         "memory_1000",
-        (Row("memory_1000", "resident memory with 1,000 sessions", "MiB", False),),
+        (Row("memory_1000", "resident memory, 1,000 peers in session", "MiB", False),),
         _crowded_memory,
         CROWDED,
     ),
