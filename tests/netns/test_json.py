@@ -62,6 +62,7 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
         "each of `tried`": answers["why"]["tried"][0],
         "`omni netcheck`": answers["netcheck"],
         "`ipv4` and `ipv6` in it": answers["netcheck"]["ipv4"],
+        "`port_mapping` in it": answers["netcheck"]["port_mapping"],
         "each of its `nuclei`": answers["netcheck"]["nuclei"][0],
         "`omni doctor`": answers["doctor"],
         "each of `findings`": answers["doctor"]["findings"][0],
