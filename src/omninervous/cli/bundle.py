@@ -23,8 +23,8 @@ from typing import Any
 
 import omninervous
 from omninervous.cli.config import described_settings
+from omninervous.cli.diagnose import diagnose
 from omninervous.cli.layers import gather
-from omninervous.cli.observe import diagnose
 from omninervous.core.identity import Identity
 from omninervous.core.secret import derive_cluster
 from omninervous.errors import OmniError, SystemFailure, UserError

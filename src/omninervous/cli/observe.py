@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
-from omninervous.errors import SystemFailure, UserError
-
-if TYPE_CHECKING:
-    from omninervous.ganglion.config import EdgeConfig
-    from omninervous.ganglion.doctor import Finding
 
 __all__ = ["bundle", "config_option", "doctor", "events"]
 
@@ -70,6 +65,8 @@ def _sentence(event: dict[str, Any]) -> str:
 @click.pass_context
 def doctor(ctx: click.Context, config: str | None, as_json: bool) -> int:
     """What is wrong on this machine, each line with a remedy. Exit status 1 if something is."""
+    from omninervous.cli.diagnose import diagnose
+
     found = diagnose(chosen_state_dir(ctx), config)
     well = all(each.state != "fault" for each in found)
     if as_json:
@@ -79,30 +76,6 @@ def doctor(ctx: click.Context, config: str | None, as_json: bool) -> int:
 
         show_findings(found)
     return 0 if well else 1
-
-
-def diagnose(state_dir: Path, config: str | None) -> list[Finding]:
-    """All that `omni doctor` finds. Without a daemon the configuration must be sound, for it says what to look at."""
-    from omninervous.ganglion.config import EdgeConfig
-    from omninervous.ganglion.doctor import Finding, examine
-    from omninervous.hostos.control import request
-
-    try:
-        status, peers = request(state_dir, "status"), request(state_dir, "peers")["peers"]
-    except SystemFailure:
-        status, peers = None, []
-    try:
-        wanted, faults = _edge_config(config), []
-    except UserError as error:
-        wanted, faults = EdgeConfig(state_dir), [Finding("configuration", "fault", str(error), "omni config check")]
-    return [*faults, *examine(replace(wanted, state_dir=state_dir), status, peers)]
-
-
-def _edge_config(config: str | None) -> EdgeConfig:
-    from omninervous.cli.daemon_command import edge_config
-    from omninervous.cli.layers import gather
-
-    return edge_config(gather({}, (), config))
 
 
 # ---------------------------------------------------------------- bundle

@@ -1,0 +1,32 @@
+"""What `omni doctor` and `omni bundle` look at: the daemon, if one runs, and what it would be started with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from omninervous.cli.daemon_command import edge_config
+from omninervous.cli.layers import gather
+from omninervous.errors import SystemFailure, UserError
+from omninervous.ganglion.config import EdgeConfig
+from omninervous.ganglion.doctor import Finding, examine
+from omninervous.hostos.control import request
+
+__all__ = ["diagnose"]
+
+
+def diagnose(state_dir: Path, config: str | None) -> list[Finding]:
+    """All that `omni doctor` finds. Without a daemon the configuration must be sound, for it says what to look at."""
+    try:
+        status, peers = request(state_dir, "status"), request(state_dir, "peers")["peers"]
+    except SystemFailure:
+        status, peers = None, []
+    try:
+        wanted, faults = _edge_config(config), []
+    except UserError as error:
+        wanted, faults = EdgeConfig(state_dir), [Finding("configuration", "fault", str(error), "omni config check")]
+    return [*faults, *examine(replace(wanted, state_dir=state_dir), status, peers)]
+
+
+def _edge_config(config: str | None) -> EdgeConfig:
+    return edge_config(gather({}, (), config))
