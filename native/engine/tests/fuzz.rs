@@ -1,29 +1,16 @@
 //! Any frame behind any virtio header, any datagram, and any plaintext of a member: the engine survives (overflow checks are
 //! on in test builds), and what it wants written lies inside of what arrived. `PROPTEST_CASES` makes it longer (`make fuzz`).
 
-use std::net::SocketAddr;
-
 use omninervous_engine::inbound::{Arrived, Receiver};
-use omninervous_engine::outbound::{Sender, Wire};
+use omninervous_engine::outbound::Sender;
 use omninervous_engine::session::{HEADER, TAG};
-use omninervous_engine::table::{Link, MAX_FRAME};
+use omninervous_engine::table::Link;
 use omninervous_engine::vnet::{VNET_HEADER, Vnet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 mod common;
-use common::{AT, OURS, THEIRS, edge};
-
-/// Counts what leaves, and holds it to the limits of one send.
-#[derive(Default)]
-struct Sent(usize);
-
-impl Wire for Sent {
-    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize, _: u8) {
-        assert!(segment > 0 && contents.len() <= 65_507 && contents.len().div_ceil(segment) <= 64);
-        self.0 += contents.len().div_ceil(segment);
-    }
-}
+use common::{AT, OURS, THEIRS, Underlay, edge, finish};
 
 fn link() -> impl Strategy<Value = Link> {
     prop_oneof![4 => Just(Link::Ethernet), 2 => Just(Link::Ip), 1 => Just(Link::Signalling)]
@@ -74,17 +61,6 @@ fn make_sound(frame: &mut [u8], ethertype: usize) {
     packet[upper + 12] = 0x50;
 }
 
-/// What a datagram left to be written, checked against the buffers that it lay in.
-fn finish(receiver: &mut Receiver, buffers: &[Vec<u8>], ready: &mut Vec<omninervous_engine::merge::Write>) {
-    receiver.flush(ready);
-    for write in ready.drain(..) {
-        let pieces: usize = write.pieces.iter().map(|it| buffers[it.buffer][it.start..it.start + it.len].len()).sum();
-        assert!(write.headers.len() + pieces <= 65_535 + 22);
-        assert!(write.vnet.gso_size == 0 || usize::from(write.vnet.gso_size) <= MAX_FRAME);
-        receiver.recycle(write);
-    }
-}
-
 proptest! {
     #[test]
     fn any_frame_behind_any_virtio_header(
@@ -92,14 +68,14 @@ proptest! {
         frames in vec(frame(OURS, THEIRS), 1..6),
     ) {
         let (shared, _) = edge(link, mtu);
-        let (mut sender, mut wire) = (Sender::default(), Sent::default());
+        let mut sender = Sender::default();
         let header = if plain { [0; VNET_HEADER] } else { header };
         for mut frame in frames {
             if let Some(vnet) = Vnet::decode(&header) {
-                sender.tap(&shared, &shared.read(), AT, &vnet, &mut frame, &mut wire);
+                sender.tap(&shared, &shared.read(), AT, &vnet, &mut frame, &mut Underlay);
             }
         }
-        sender.flush(&mut wire);
+        sender.flush(&mut Underlay);
     }
 
     #[test]

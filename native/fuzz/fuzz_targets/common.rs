@@ -1,7 +1,5 @@
-//! What the targets share: inputs cut into records, and what a receiver may want written.
+//! What the targets share: inputs cut into records.
 
-use omninervous_engine::inbound::Receiver;
-use omninervous_engine::merge::Write;
 use omninervous_engine::table::Link;
 
 #[path = "../../engine/tests/common/mod.rs"]
@@ -21,15 +19,4 @@ pub fn records(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
         input = rest;
         Some(record)
     })
-}
-
-/// What is to be written lies inside of the buffers that arrived, and fits into one frame.
-#[allow(dead_code, reason = "the tap target receives nothing")]
-pub fn finish(receiver: &mut Receiver, buffers: &[Vec<u8>], ready: &mut Vec<Write>) {
-    receiver.flush(ready);
-    for write in ready.drain(..) {
-        let pieces: usize = write.pieces.iter().map(|it| buffers[it.buffer][it.start..it.start + it.len].len()).sum();
-        assert!(write.headers.len() + pieces <= 65_535 + 22);
-        receiver.recycle(write);
-    }
 }

@@ -6,7 +6,7 @@ use omninervous_engine::inbound::{Arrived, Receiver};
 use omninervous_engine::session::{HEADER, TAG};
 
 mod common;
-use common::edges::{AT, edge};
+use common::edges::{AT, edge, finish};
 
 fuzz_target!(|input: &[u8]| {
     let (link, rest) = common::link(input);
@@ -20,5 +20,5 @@ fuzz_target!(|input: &[u8]| {
         receiver.datagram(&shared, &shared.read(), AT, from, &mut data, &mut ready);
         buffers.push(data);
     }
-    common::finish(&mut receiver, &buffers, &mut ready);
+    finish(&mut receiver, &buffers, &mut ready);
 });

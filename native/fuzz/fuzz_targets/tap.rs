@@ -1,23 +1,12 @@
 //! Any frames behind any virtio headers, as a hostile guest of the same machine may write them to the TAP's other side.
 #![no_main]
 
-use std::net::SocketAddr;
-
 use libfuzzer_sys::fuzz_target;
-use omninervous_engine::outbound::{Sender, Wire};
+use omninervous_engine::outbound::Sender;
 use omninervous_engine::vnet::{VNET_HEADER, Vnet};
 
 mod common;
-use common::edges::{AT, OURS, edge};
-
-/// Holds what leaves to the limits of one send.
-struct Underlay;
-
-impl Wire for Underlay {
-    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize, _: u8) {
-        assert!(segment > 0 && contents.len() <= 65_507 && contents.len().div_ceil(segment) <= 64);
-    }
-}
+use common::edges::{AT, OURS, Underlay, edge};
 
 fuzz_target!(|input: &[u8]| {
     let (link, rest) = common::link(input);

@@ -17,7 +17,7 @@ from omninervous.cli.settings import PEER_SETTINGS, SECTIONS, SETTINGS, Kind, Se
 from omninervous.errors import UserError
 from omninervous.ganglion.config import PeerOptions
 
-__all__ = ["PEER_TABLE", "ConfigFile", "Fault", "read_config"]
+__all__ = ["PEER_TABLE", "ConfigFile", "Fault", "near", "read_config"]
 
 PEER_TABLE = "peer"
 FILE_LIMIT = 1 << 20
@@ -157,9 +157,9 @@ class _Reader:
             setting = known.get(key)
             if setting is None:
                 text = f"there is no such key: [{name}] has {', '.join(known)}"
-                near = _near(key, known)
-                hide = near in known and known[near].secret
-                self._fault((name, number, key), f"{name}.{key}", raw, text, near, secret=hide)
+                meant = near(key, known)
+                hide = meant in known and known[meant].secret
+                self._fault((name, number, key), f"{name}.{key}", raw, text, meant, secret=hide)
                 continue
             value = _convert(setting, raw)
             if value is None:
@@ -168,8 +168,8 @@ class _Reader:
                 continue
             problem = setting.problem(value)
             if problem is not None:
-                near = _near(raw, setting.choices) if isinstance(raw, str) else ""
-                self._fault((name, number, key), setting.path, raw, problem, near, secret=setting.secret)
+                meant = near(raw, setting.choices) if isinstance(raw, str) else ""
+                self._fault((name, number, key), setting.path, raw, problem, meant, secret=setting.secret)
                 continue
             values[setting.option] = value
             lines[setting.option] = self._line((name, number, key))
@@ -187,7 +187,7 @@ class _Reader:
     def _unknown_section(self, name: str, content: object) -> None:
         if isinstance(content, dict):
             text = f"there is no such table: there are {', '.join((*SECTIONS, f'[{PEER_TABLE}]'))}"
-            return self._fault((name, 0, ""), f"[{name}]", None, text, _near(name, (*SECTIONS, PEER_TABLE)))
+            return self._fault((name, 0, ""), f"[{name}]", None, text, near(name, (*SECTIONS, PEER_TABLE)))
         meant = next((each for each in SETTINGS if each.key == name), None)
         text = f"a key must stand in a table{'' if meant is None else f': this one in [{meant.section}]'}"
         return self._fault(("", 0, name), name, content, text, secret=meant is None or meant.secret)
@@ -224,7 +224,8 @@ def _convert(setting: Setting, raw: object) -> Value | None:
             return raw if isinstance(raw, str) else None
 
 
-def _near(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+def near(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    """What was probably meant; empty if nothing is like it."""
     return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 

@@ -22,11 +22,7 @@ def diagnose(state_dir: Path, config: str | None) -> list[Finding]:
     except SystemFailure:
         status, peers = None, []
     try:
-        wanted, faults = _edge_config(config), []
+        wanted, faults = edge_config(gather({}, (), config)), []
     except UserError as error:
         wanted, faults = EdgeConfig(state_dir), [Finding("configuration", "fault", str(error), "omni config check")]
     return [*faults, *examine(replace(wanted, state_dir=state_dir), status, peers)]
-
-
-def _edge_config(config: str | None) -> EdgeConfig:
-    return edge_config(gather({}, (), config))

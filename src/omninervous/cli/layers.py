@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omninervous.cli.config_file import ConfigFile, read_config
+from omninervous.cli.config_file import ConfigFile, near, read_config
 from omninervous.cli.settings import PEER_SETTINGS, SETTINGS, Kind, Setting, Value, text_of
 from omninervous.errors import UserError
 from omninervous.ganglion.config import SECRET_VARIABLE, EdgeOptions, PeerOptions
@@ -21,7 +20,11 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _RIVALS = (("secret", "secret_file"), ("ebpf", "no_ebpf"))
 """Settings that say the same in two ways."""
 _PREFIX = "OMNI_"
-_VARIABLES = (CONFIG_VARIABLE, *(each.variable for each in (*SETTINGS, *PEER_SETTINGS)))
+_NAMES = tuple(
+    variable.removeprefix(_PREFIX)
+    for variable in (CONFIG_VARIABLE, *(each.variable for each in (*SETTINGS, *PEER_SETTINGS)))
+)
+"""Of our variables, without the prefix that all have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +138,10 @@ def _foreign(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Variables that mean nothing to us. UserError for one that looks like a slip: OMNI_SECERT would open a cluster,
     while what a container's host adds for a service named omni (OMNI_SERVICE_HOST, ...) must keep no daemon from
     starting. Their values are shown to nobody."""
-    strange = sorted(name for name in environ if name.startswith(_PREFIX) and name not in _VARIABLES)
-    for name in strange:
-        known = {each.removeprefix(_PREFIX): each for each in _VARIABLES}
-        for near in difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1):
-            raise UserError(f"{name} in the environment is no setting: did you mean {known[near]}? Else unset it")
+    strange = sorted(each for each in environ if each.startswith(_PREFIX) and each.removeprefix(_PREFIX) not in _NAMES)
+    for each in strange:
+        if meant := near(each.removeprefix(_PREFIX), _NAMES):
+            raise UserError(f"{each} in the environment is no setting: did you mean {_PREFIX}{meant}? Else unset it")
     return tuple(strange)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -163,15 +164,9 @@ def check_edge_options(options: EdgeOptions) -> EdgeConfig:
     nuclei = _check_nuclei(options.nuclei)
     if nuclei and cluster is None:
         raise UserError("--nucleus needs --cluster NAME: a Nucleus knows many clusters")
-    engine = options.engine or "auto"
-    if engine not in ENGINES:
-        raise UserError(f"--engine {engine!r} is unknown: give one of {', '.join(ENGINES)}")
-    aead = options.aead or "auto"
-    if aead not in AEADS:
-        raise UserError(f"--aead {aead!r} is unknown: give one of {', '.join(AEADS)}")
-    mapping = options.port_mapping or "auto"
-    if mapping not in PORT_MAPPING:
-        raise UserError(f"--port-mapping {mapping!r} is unknown: give one of {', '.join(PORT_MAPPING)}")
+    engine = _one_of("--engine", options.engine or "auto", ENGINES)
+    aead = _one_of("--aead", options.aead or "auto", AEADS)
+    mapping = _one_of("--port-mapping", options.port_mapping or "auto", PORT_MAPPING)
     return EdgeConfig(
         state_dir=state_path(options.state_dir),
         port=DEFAULT_PORT if options.port is None else parse_port(options.port),
@@ -197,11 +192,15 @@ def check_edge_options(options: EdgeOptions) -> EdgeConfig:
     )
 
 
+def _one_of(flag: str, value: str, choices: Collection[str]) -> str:
+    if value not in choices:
+        raise UserError(f"{flag} {value!r} is unknown: give one of {', '.join(choices)}")
+    return value
+
+
 def _check_ebpf(options: EdgeOptions, engine: str) -> str:
     """`auto`, or what was asked for."""
-    wanted = options.ebpf or ("off" if options.no_ebpf else "auto")
-    if wanted not in EBPF:
-        raise UserError(f"--ebpf {wanted!r} is unknown: give one of {', '.join(EBPF)}")
+    wanted = _one_of("--ebpf", options.ebpf or ("off" if options.no_ebpf else "auto"), EBPF)
     if options.no_ebpf and wanted != "off":
         raise UserError(f"--no-ebpf and --ebpf {wanted} exclude each other: leave one out")
     if engine == "reference" and wanted in ("xdp", "tc"):

@@ -198,12 +198,7 @@ def _nuclei(status: Mapping[str, Any]) -> Iterator[Finding]:
         if nucleus["registered"]:
             yield Finding("nucleus", "ok", f"registered at {name}")
             continue
-        endpoint, answer = _ask(name)
-        yield (
-            _no_address(name)
-            if endpoint is None
-            else _unreachable("nucleus", f"Nucleus {name}", endpoint, answer, nucleus["hint"])
-        )
+        yield _unregistered(name, *_ask(name), nucleus["hint"])
 
 
 def _named_nuclei(config: EdgeConfig) -> Iterator[Finding]:
@@ -211,12 +206,10 @@ def _named_nuclei(config: EdgeConfig) -> Iterator[Finding]:
     for each in config.nuclei:
         name = str(each.place)
         endpoint, answer = _ask(name)
-        if endpoint is None:
-            yield _no_address(name)
-        elif answer is Answer.HEARD:
+        if answer is Answer.HEARD:
             yield Finding("nucleus", "ok", f"{name} answers at {endpoint}")
         else:
-            yield _unreachable("nucleus", f"Nucleus {name}", endpoint, answer, "")
+            yield _unregistered(name, endpoint, answer, "")
 
 
 def _ask(name: str) -> tuple[Endpoint | None, Answer]:
@@ -229,8 +222,10 @@ def _ask(name: str) -> tuple[Endpoint | None, Answer]:
     return answers[0] if answers else (None, Answer.SILENCE)
 
 
-def _no_address(name: str) -> Finding:
-    return Finding("nucleus", "fault", f"{name} has no address", "check the name and this machine's DNS")
+def _unregistered(name: str, endpoint: Endpoint | None, answer: Answer, hint: str) -> Finding:
+    if endpoint is None:
+        return Finding("nucleus", "fault", f"{name} has no address", "check the name and this machine's DNS")
+    return _unreachable("nucleus", f"Nucleus {name}", endpoint, answer, hint)
 
 
 def _peers(status: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import time
@@ -15,6 +16,7 @@ from omninervous.errors import OmniError, SystemFailure
 from omninervous.hostos.clock import now
 from omninervous.wire.address import Endpoint
 from omninervous.wire.handshake import COOKIE_REPLY_SIZE, decode_cookie_reply
+from omninervous.wire.keytext import encode_wireguard_key
 
 __all__ = ["Crowd"]
 
@@ -31,13 +33,18 @@ class Crowd:
         self._members = [StaticKeys(os.urandom(32)) for _ in range(size)]
         self._clock = Tai64nClock(None)
 
-    def addresses(self) -> list[tuple[bytes, IPv4Address]]:
-        """X25519 public key and inner address of each."""
-        return [(member.public, _FIRST + number) for number, member in enumerate(self._members)]
+    def members(self) -> list[tuple[str, str]]:
+        """WireGuard public key and allowed address of each."""
+        return [
+            (encode_wireguard_key(member.public), f"{_FIRST + number}/32")
+            for number, member in enumerate(self._members)
+        ]
 
-    def shake_hands(self, own: socket.socket, target: Endpoint, remote: bytes) -> None:
-        """In turn, from one socket; each confirms its session by a keepalive. SystemFailure if one gets none."""
+    def shake_hands(self, own: socket.socket, target: Endpoint, key: str) -> None:
+        """In turn, from one socket, with the owner of a WireGuard public key; each confirms its session by a keepalive.
+        SystemFailure if one gets none."""
         own.settimeout(_PATIENCE)
+        remote = base64.b64decode(key)
         macs = MacGenerator(remote)
         for index, member in enumerate(self._members, start=1):
             initiator = Initiator.create(member, remote, ZERO_PSK, self._clock.next(time.time()), index, os.urandom)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from ipaddress import IPv4Address
 from itertools import chain
 from pathlib import Path
 
-from omninervous.core.identity import x25519_of
 from omninervous.errors import SystemFailure
 from omninervous.lab.bench_crowd import Crowd
 from omninervous.lab.bench_rows import JUMBO, Scene, Track
@@ -22,7 +20,6 @@ from omninervous.lab.process import run_command
 from omninervous.lab.topology import Host, pair_lan
 from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer
 from omninervous.wire.address import Endpoint
-from omninervous.wire.keytext import decode_key, encode_wireguard_key
 
 __all__ = ["BASELINE", "DEFAULT_PEERS", "PEERS"]
 
@@ -58,12 +55,12 @@ def _omninervous(
     beside = _crowd_options(crowd) if crowd else ()
     ends = start_pair(lab, (a, b), "--engine", engine, *options, *inner, second=beside, prefix=prefix)
     processes = tuple(each.process for each in ends)
-    key = x25519_of(decode_key(ends[1].init()))
+    key = ends[1].peek("status")["wireguard_public_key"]
     return Track(lab, a.namespace, b.namespace, PAIR_VIPS[1], processes, _listens(b), crowd, key)
 
 
 def _crowd_options(crowd: Crowd) -> tuple[str, ...]:
-    peers = (("--peer", encode_wireguard_key(key), "--allowed-ips", f"{inner}/32") for key, inner in crowd.addresses())
+    peers = (("--peer", key, "--allowed-ips", inner) for key, inner in crowd.members())
     return ("--max-sessions-per-ip", "10000", *chain.from_iterable(peers))
 
 
@@ -83,10 +80,10 @@ def _wireguard_go(lab: Lab, scene: Scene, _engine: str) -> Track:
     ends[1].set_peer(WireGuardPeer(ends[0].public_key, "10.9.0.1/32", f"{a.address}:{_PORT}"))
     crowd = Crowd(scene.crowd) if scene.crowd else None
     if crowd:
-        ends[1].set_peers([(encode_wireguard_key(key), f"{inner}/32") for key, inner in crowd.addresses()])
+        ends[1].set_peers(crowd.members())
     processes = tuple(each.process for each in ends)
-    key = base64.b64decode(ends[1].public_key)
-    return Track(lab, a.namespace, b.namespace, IPv4Address("10.9.0.2"), processes, _listens(b), crowd, key)
+    vip = IPv4Address("10.9.0.2")
+    return Track(lab, a.namespace, b.namespace, vip, processes, _listens(b), crowd, ends[1].public_key)
 
 
 def _listens(host: Host) -> Endpoint:

@@ -62,8 +62,8 @@ class Track:
     underlay: Endpoint | None = None
     """Where the sink's end of the tunnel listens."""
     crowd: Crowd | None = None
-    sink_key: bytes = b""
-    """X25519 public key of the sink's end, for the crowd."""
+    sink_key: str = ""
+    """WireGuard public key of the sink's end, for the crowd."""
 
 
 @dataclass(frozen=True, slots=True)

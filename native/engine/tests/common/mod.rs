@@ -1,8 +1,13 @@
-//! An edge with one peer, for the tests and the fuzz targets.
+//! An edge with one peer, and what may leave it, for the tests and the fuzz targets.
+#![allow(dead_code, reason = "no test has all of it")]
 
-use omninervous_engine::outbound::Shared;
+use std::net::SocketAddr;
+
+use omninervous_engine::inbound::Receiver;
+use omninervous_engine::merge::Write;
+use omninervous_engine::outbound::{Shared, Wire};
 use omninervous_engine::session::{Aead, LaneKeys, Session};
-use omninervous_engine::table::{Link, PeerId, Policy, Prefix};
+use omninervous_engine::table::{Link, MAX_FRAME, PeerId, Policy, Prefix};
 
 /// The edge's own MAC.
 pub const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -23,7 +28,6 @@ pub fn edge(link: Link, mtu: usize) -> (Shared, Session) {
 }
 
 /// The edge, and the edge that its peer is.
-#[allow(dead_code, reason = "not every test has both")]
 pub fn pair(mtu: usize) -> [Shared; 2] {
     let (near, session) = edge(Link::Ethernet, mtu);
     [near, one_end([THEIRS, OURS], 1, Link::Ethernet, mtu, 6, session)]
@@ -48,4 +52,24 @@ fn one_end(macs: [[u8; 6]; 2], peer: u8, link: Link, mtu: usize, local_index: u3
     table.set_flood(vec![PEER]);
     drop(table);
     shared
+}
+
+/// Holds what leaves to the limits of one send.
+pub struct Underlay;
+
+impl Wire for Underlay {
+    fn send(&mut self, _: SocketAddr, contents: &[u8], segment: usize, _: u8) {
+        assert!(segment > 0 && contents.len() <= 65_507 && contents.len().div_ceil(segment) <= 64);
+    }
+}
+
+/// What a datagram left to be written, checked against the buffers that it lay in.
+pub fn finish(receiver: &mut Receiver, buffers: &[Vec<u8>], ready: &mut Vec<Write>) {
+    receiver.flush(ready);
+    for write in ready.drain(..) {
+        let pieces: usize = write.pieces.iter().map(|it| buffers[it.buffer][it.start..it.start + it.len].len()).sum();
+        assert!(write.headers.len() + pieces <= 65_535 + 22);
+        assert!(write.vnet.gso_size == 0 || usize::from(write.vnet.gso_size) <= MAX_FRAME);
+        receiver.recycle(write);
+    }
 }
