@@ -178,13 +178,15 @@ class EdgeDaemon:
         control = ControlServer(self._config.state_dir, self._answer)
         monitor = addresses.AddressMonitor(self._addresses_changed)
         try:
-            await control.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._signalled, number)
             loop.add_signal_handler(signal.SIGHUP, self._reloader.signalled)
             await self._metrics.start(self._collect)
             monitor.start()
             await self._begin(loop)
+            # Last: whoever gets an answer, or waits for READY=1, finds omni0 with the VIP that needs no Nucleus.
+            await control.start()
+            self._manager.ready(f"{self._overlay.name} is up, UDP port {self._sockets.port}")
             await self._stop.wait()
         finally:
             monitor.close()
@@ -205,7 +207,7 @@ class EdgeDaemon:
         self._drain()
         self._tick()
         self._check_addresses()
-        self._manager.ready(f"{self._overlay.name} is up, UDP port {self._sockets.port}")
+        await loop.run_in_executor(self._worker, lambda: None)  # what the first drain asked of the host is done
 
     async def _end(self) -> None:
         """Say goodbye; errors here must not keep the rest from being undone."""
