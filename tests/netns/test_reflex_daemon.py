@@ -13,7 +13,7 @@ from omninervous.lab.capture import Capture
 from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster, start_pair
 from omninervous.lab.link import LinkSpec, start_link
 from omninervous.lab.namespaces import Lab
-from omninervous.lab.process import poll_until
+from omninervous.lab.process import poll_until, run_command
 from omninervous.lab.topology import Host, TwoNats, address_pair
 from tests.conftest import REPOSITORY
 from tests.netns.edges import Pair, ping, wait_for
@@ -213,6 +213,51 @@ def test_two_daemons_of_one_host_have_a_lane_each(lab: Lab, pair_lan: tuple[Host
     assert edges[0].status()["reflex"]["counters"]["rx_packets"] >= 5
     edges[1].process.kill()
     flood(pair_lan[0], 300)
+
+
+def test_a_reload_leaves_the_lane_as_it_is(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    file = lab.directory / "one.toml"
+    file.write_text("[security]\nmax_sessions_per_ip = 10\n")
+    pair = Pair(lab, pair_lan)
+    pair.start_a("--vip", str(PAIR_VIPS[0]), "--config", str(file)).wait_ready()
+    pair.start_b("--vip", str(PAIR_VIPS[1])).wait_ready()
+    wait_for("the kernel's lane", lambda: has_lane(pair.a) and has_lane(pair.b))
+    flood(pair_lan[0], 100)  # addresses are resolved
+    before, sessions = KernelObjects.of(pair.a.process.pid), session_ids(pair.a)
+    pinging = lab.start(
+        pair_lan[0].namespace, "ping", ["ping", "-q", "-c", "1000", "-i", "0.002", "-W", "2", str(PAIR_VIPS[1])]
+    )
+    for number in (3, 4, 5):
+        file.write_text(f"[security]\nmax_sessions_per_ip = {number}\n")
+        assert pair.a.ask("reload")["applied"] == ["max_sessions_per_ip"]
+    file.write_text("")
+    pair.a.process.signal(signal.SIGHUP)
+    assert pinging.wait(60.0) == 0
+    assert "1000 received" in pinging.output(), "no frame is lost meanwhile"
+    wait_for("the signal's reload", lambda: pair.a.process.output().count('"applied": ["max_sessions_per_ip"]') == 4)
+    assert KernelObjects.of(pair.a.process.pid) == before, "the same programs, maps and links"
+    assert session_ids(pair.a) & sessions
+    rx_packets = pair.a.status()["reflex"]["counters"]["rx_packets"]
+    flood(pair_lan[0], 300)
+    assert pair.a.status()["reflex"]["counters"]["rx_packets"] >= rx_packets + 300
+
+
+def session_ids(edge: Daemon) -> set[object]:
+    return {each["id"] for peer in edge.peers() for each in peer["sessions"]}
+
+
+def test_a_namespace_whose_name_is_gone_goes_with_the_daemon(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    """Who made it takes it away while the daemon runs in it: the kernel keeps it until the daemon ends."""
+    edge, other = started(lab, pair_lan)
+    objects = KernelObjects.of(edge.process.pid)
+    run_command(["ip", "netns", "del", pair_lan[0].namespace.name])
+    assert ping(pair_lan[1].namespace, str(PAIR_VIPS[0]), 5).loss == 0
+    edge.process.signal(signal.SIGKILL)
+    edge.process.wait(10)
+    assert poll_until(lambda: not objects.alive(), 10.0), objects.alive()
+    # The other end of its wire goes with the namespace.
+    wait_for("it is gone", lambda: "eth0" not in str(other.status()["reflex"]["interfaces"]))
+    assert other.status()["reflex"]["mechanism"] == "tc" and "Traceback" not in other.process.output()
 
 
 def test_the_overlay_is_deleted_under_it(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
