@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import struct
+import threading
+import time
 from collections import Counter
 
 import pytest
 
+from omninervous.core.cookies import with_macs
 from omninervous.lab.capture import Capture, frames_of, udp_datagram
 from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_pair
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host
-from tests.netns.edges import ping, wait_for
+from omninervous.wire.frame import internet_checksum
+from tests.netns.edges import Pair, ping, wait_for
 
 PORT = 51820
 REFLEX = 8
 REPEATS = 20
+FLOOD = 5_000
+"""Initiations per second: a hundred times what the programs let a stranger send."""
 _COUNTER_TOP = 15
 """Byte of a transport message whose upper half names the lane."""
 
@@ -106,3 +113,51 @@ def test_an_outside_host_gets_nothing_and_every_datagram_is_counted(
     assert edges[0].process.output() == log_before, "and nothing is logged"
     assert edges[0].status()["handshakes_completed"] == status["handshakes_completed"]
     assert ping(outside.namespace, str(PAIR_VIPS[0]), 5).loss == 0, "the session goes on"
+
+
+def test_who_forges_a_members_address_does_not_lock_it_out(lab: Lab, pair_lan: tuple[Host, Host], seed: int) -> None:
+    """Initiations with a valid mac1 from the member's own endpoint, before, while and after it starts anew."""
+    pair = Pair(lab, pair_lan)
+    pair.start_a("--vip", str(PAIR_VIPS[0])).wait_ready()
+    pair.start_b("--vip", str(PAIR_VIPS[1])).wait_ready()
+    for edge in (pair.a, pair.b):
+        edge.wait_for_peer()
+    key = base64.b64decode(pair.a.ask("identity")["wireguard_public_key"])
+    flood = Flood(pair_lan, key, random.Random(seed))
+    flood.start()
+    try:
+        wait_for("Ganglion under load", lambda: drops(pair.a)["under_load"] > 0)
+        pair.b.process.kill()
+        pair.start_b("--vip", str(PAIR_VIPS[1])).wait_ready()
+        pair.b.wait_for_peer(60.0)
+        wait_for("a ping", lambda: ping(pair_lan[1].namespace, str(PAIR_VIPS[0]), 1).loss == 0)
+        assert flood.is_alive() and drops(pair.a)["rate_limited"] == 0
+    finally:
+        flood.finish()
+
+
+class Flood(threading.Thread):
+    """Initiations for A's key that pretend to come from B's endpoint, until `finish`."""
+
+    def __init__(self, hosts: tuple[Host, Host], key: bytes, dice: random.Random) -> None:
+        super().__init__()
+        a, b = hosts
+        self._wire = b.namespace.packet_socket("eth0")
+        with a.namespace.packet_socket("eth0") as other:
+            ethernet = other.getsockname()[4] + self._wire.getsockname()[4]
+        header = struct.pack(">BBHHHBBH", 0x45, 0, 176, 0, 0x4000, 64, 17, 0) + b.address.packed + a.address.packed
+        header = header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:]
+        outer = ethernet + b"\x08\0" + header + struct.pack(">HHHH", PORT, PORT, 156, 0)
+        self._frames = [outer + with_macs(key, b"\x01\0\0\0" + dice.randbytes(144), None) for _ in range(50)]
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            for frame in self._frames:
+                self._wire.send(frame)
+            time.sleep(len(self._frames) / FLOOD)
+
+    def finish(self) -> None:
+        self._over.set()
+        self.join()
+        self._wire.close()
