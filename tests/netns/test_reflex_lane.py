@@ -66,7 +66,7 @@ def test_no_counter_comes_twice_when_every_cpu_sends(ends: Ends, pair_lan: tuple
     assert len(sequences) >= EACH * len(cpus)
     assert sorted(sequences) == list(range(len(sequences))), "each number once, none left out"
     turns = sum(one != other for (_, one), (_, other) in pairwise(sent))
-    assert turns > EACH // 10, f"the CPUs took turns only {turns} times"
+    assert turns > EACH // 100, f"the CPUs took turns only {turns} times"
     assert b.counter("rx_packets") > 0 and b.counter("drop_replay") == 0
 
 
