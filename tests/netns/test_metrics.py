@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from omninervous.lab.daemons import Daemon, start_cluster
+from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster, start_pair
+from omninervous.lab.link import LinkSpec, start_link
 from omninervous.lab.namespaces import Lab, Namespace
-from omninervous.lab.topology import TwoNats
+from omninervous.lab.topology import TwoNats, address_pair
 from tests.conftest import REPOSITORY, TOOLS
-from tests.netns.edges import wait_for
+from tests.netns.edges import ping, wait_for
 
 PINGS = 1000
 PORT = 9751
@@ -143,6 +144,26 @@ def test_the_users_names_are_there_at_zero_from_the_start(lab: Lab, daemon: Any,
     exposition = fetch(machine, PORT, "/metrics", "application/openmetrics-text; version=1.0.0")
     assert exposition.rstrip().endswith("# EOF") and "# TYPE omni_packets_rx counter" in exposition
     assert "metrics are at /metrics" in fetch(machine, PORT, "/")
+
+
+def test_round_trips_are_told_by_kind_of_path(lab: Lab, seed: int) -> None:
+    a, b = lab.namespace("a"), lab.namespace("b")
+    start_link(lab, (a, "eth0"), (b, "eth0"), LinkSpec(delay=0.06), seed)
+    edges = start_pair(lab, address_pair(a, b), "--metrics", f"127.0.0.1:{PORT}")
+    for edge in edges:
+        edge.wait_for_peer()
+
+    def measured() -> dict[str, float]:
+        ping(a, str(PAIR_VIPS[1]), 1)  # a path is measured while there is data
+        found = samples(scrape(a))
+        return found if found['omni_peer_rtt_seconds_count{path="lan"}'] else {}
+
+    after = wait_for("a round trip", measured)
+    count, seconds = (after[f'omni_peer_rtt_seconds_{what}{{path="lan"}}'] for what in ("count", "sum"))
+    assert seconds >= count * 0.12, "twice the delay of the wire"
+    assert after['omni_peer_rtt_seconds_bucket{le="0.1",path="lan"}'] == 0
+    assert after['omni_peer_rtt_seconds_bucket{le="+Inf",path="lan"}'] == count
+    assert all(after[f'omni_peer_rtt_seconds_count{{path="{kind}"}}'] == 0 for kind in ("ipv6", "direct", "nat"))
 
 
 def test_strangers_move_counters_and_make_no_series(lab: Lab, daemon: Any) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from omninervous.core.context import Context
 from omninervous.core.dataplane import Command, Link, SendControl, SetEndpoint
+from omninervous.core.events import PathMeasured
+from omninervous.core.pathkind import PathKind
 from omninervous.core.paths import CHALLENGE_SIZE, MAX_ROUTES, Paths
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import PathChallenge, decode_control
@@ -105,6 +107,15 @@ def test_a_peer_is_followed_at_once_to_an_address_that_answered_of_late() -> Non
     trial.paths.handle_source(at(2.0), 7, Y, 100)
     trial.drain()
     assert trial.moves == [Y]
+
+
+def test_round_trips_of_the_address_in_use_are_told_with_its_kind() -> None:
+    trial = Trial(x=0.050, y=0.010)
+    trial.run(10.0, measure=True)
+    told = [each for each in trial.ctx.events if isinstance(each, PathMeasured)]
+    assert trial.moves == [Y] and {each.kind for each in told} == {PathKind.DIRECT}
+    times = [round(each.seconds, 3) for each in told]
+    assert times == sorted(times, reverse=True) and set(times) == {0.05, 0.01}, "X's until Y is taken, then Y's"
 
 
 def test_a_peer_that_always_sends_from_elsewhere_does_not_pull_us_back() -> None:

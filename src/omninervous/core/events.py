@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from omninervous.core.dataplane import Aead, Link, PeerId
+from omninervous.core.pathkind import PathKind
 from omninervous.core.secret import ClusterKeys
 from omninervous.wire.address import Endpoint
 from omninervous.wire.membership import VipClaim
@@ -236,6 +237,14 @@ class PeerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class PathMeasured:
+    """A challenge came back by the path that a peer's frames take."""
+
+    kind: PathKind
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class PersistTimestamp:
     """Write this TAI64N mark before anything sent later could pass it (it lies ahead of what was used)."""
 
@@ -294,6 +303,7 @@ NodeEvent = (
     | SecretMismatchHint
     | PeerUp
     | PeerDown
+    | PathMeasured
     | PersistTimestamp
     | PersistSerial
     | PersistVip

@@ -31,7 +31,7 @@ from collections.abc import Collection, Sequence
 from omninervous.core.clock import Now
 from omninervous.core.context import Context, PathMoved
 from omninervous.core.dataplane import Link, PeerId, SendControl, SetEndpoint
-from omninervous.core.events import PathStatus
+from omninervous.core.events import PathMeasured, PathStatus
 from omninervous.core.pathkind import PathKind, kind_of
 from omninervous.core.route import Route
 from omninervous.core.timers import earliest
@@ -172,6 +172,8 @@ class Paths:
             if route.handle_response(now.boot, token):
                 self._ctx.trials.answer(now.boot, self._peer, route.endpoint)
                 self._answered(now, index, route)
+                if self.proven and route.endpoint == self.endpoint:
+                    self._ctx.events.append(PathMeasured(self._kind(route), route.rtts[-1]))
                 return route.endpoint
         return None
 

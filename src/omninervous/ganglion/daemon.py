@@ -367,7 +367,7 @@ class EdgeDaemon:
     def _collect(self) -> Iterable[Metric]:
         snapshot = self._node.snapshot(clock.now())
         yield from edge_metrics(snapshot, self._engine.counters(), (*snapshot.problems, *self._problems()))
-        yield from self._reactions.handshakes.collect()
+        yield from self._reactions.durations.collect()
         yield from queue_metrics(each for queue in self._sockets.queues for each in queue)
 
     def _problems(self) -> tuple[Problem, ...]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from prometheus_client import Histogram
 from prometheus_client.metrics_core import Metric
 
 from omninervous.core.dataplane import Link
@@ -13,7 +14,7 @@ from omninervous.core.events import NodeSnapshot, PeerStatus, Problem
 from omninervous.core.pathkind import PathKind
 from omninervous.hostos.metrics import common_metrics, labelled, value
 
-__all__ = ["PATHS", "edge_metrics"]
+__all__ = ["PATHS", "Durations", "edge_metrics"]
 
 PATHS = (*(kind.value for kind in PathKind), "relayed")
 """Kinds of paths that frames can take (`PeerStatus.path`)."""
@@ -21,6 +22,9 @@ _STATES = ("up", "connecting", "idle")
 _LANE = re.compile(r"lane(\d)_(rx|tx)_(packets|bytes)")
 _LANES = 9
 _DROP = "drop_"
+_HANDSHAKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 90.0)
+_ROUND_TRIP_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Seconds. A challenge is given up after one and a half."""
 
 
 def edge_metrics(snapshot: NodeSnapshot, engine: Mapping[str, int], problems: Iterable[Problem]) -> Iterable[Metric]:
@@ -73,3 +77,30 @@ def _peer_metrics(peers: Iterable[PeerStatus]) -> Iterable[Metric]:
     paths = Counter(dict.fromkeys(PATHS, 0))
     paths.update(each.path.kind for each in peers if each.path is not None)
     yield labelled("omni_peer_paths", "Peers that are up, by path.", ("path",), [((k,), n) for k, n in paths.items()])
+
+
+class Durations:
+    """What is not counted but timed, as histograms."""
+
+    def __init__(self) -> None:
+        text = "From the wish to reach a peer to its confirmed session."
+        self._handshakes = Histogram("omni_handshake_duration_seconds", text, registry=None, buckets=_HANDSHAKE_BUCKETS)
+        text = "Round trips of challenges to peers, by the path that their frames take."
+        self._round_trips = Histogram(
+            "omni_peer_rtt_seconds", text, ("path",), registry=None, buckets=_ROUND_TRIP_BUCKETS
+        )
+        for kind in PathKind:
+            self._round_trips.labels(kind.value)  # there from the start, at zero
+
+    def handshake(self, seconds: float) -> None:
+        """A peer is up, so long after it was wanted."""
+        self._handshakes.observe(seconds)
+
+    def round_trip(self, kind: PathKind, seconds: float) -> None:
+        """A challenge came back."""
+        self._round_trips.labels(kind.value).observe(seconds)
+
+    def collect(self) -> Iterable[Metric]:
+        """For a scrape."""
+        yield from self._handshakes.collect()
+        yield from self._round_trips.collect()

@@ -8,10 +8,10 @@ from typing import Protocol, TypeVarTuple
 import structlog
 
 from omninervous.core import events as node
+from omninervous.ganglion.metrics import Durations
 from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.persist import Memory
 from omninervous.ganglion.watch import Watch, short_name
-from omninervous.hostos.metrics import duration_histogram
 from omninervous.wire.keytext import encode_key
 
 __all__ = ["Reactions", "Worker"]
@@ -39,9 +39,7 @@ class Reactions:
         self._journal = watch.journal
         self._overlay = overlay
         self._worker = worker
-        self.handshakes = duration_histogram(
-            "omni_handshake_duration_seconds", "From the wish to reach a peer to its confirmed session."
-        )
+        self.durations = Durations()
 
     def react(self, event: node.NodeEvent) -> None:
         """Carry out, log and keep."""
@@ -77,6 +75,8 @@ class Reactions:
                 say("warning", "nucleus_down", nucleus=name, reason=reason)
             case node.PeerUp() | node.PeerDown():
                 self._say_peer(event)
+            case node.PathMeasured(kind, seconds):
+                self.durations.round_trip(kind, seconds)
             case _:
                 log.debug("event", kind=type(event).__name__)
 
@@ -86,7 +86,7 @@ class Reactions:
             self._journal.say("info", "peer_down", peer=peer, reason=event.reason)
             return
         self._watch.begin(event)
-        self.handshakes.observe(event.seconds)
+        self.durations.handshake(event.seconds)
         self._journal.say(
             *("info", "peer_up"),
             peer=peer,

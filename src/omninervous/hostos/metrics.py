@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import prometheus_client
 import structlog
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -28,7 +28,6 @@ __all__ = [
     "MetricsServer",
     "Source",
     "common_metrics",
-    "duration_histogram",
     "labelled",
     "listen",
     "queue_metrics",
@@ -42,7 +41,6 @@ REQUEST_LIMIT = 8192
 """Bytes of a request's line and headers."""
 REQUEST_SECONDS = 5.0
 MAX_CONNECTIONS = 16
-_DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 90.0)
 _SO_MEMINFO = 55
 """<asm-generic/socket.h>; nine numbers of 32 bits, <linux/sock_diag.h>."""
 _MEMINFO = struct.Struct("9I")
@@ -93,11 +91,6 @@ def queue_metrics(sockets: Iterable[socket.socket]) -> Iterable[Metric]:
     text = "Memory that datagrams take which wait in the UDP sockets."
     yield labelled("omni_udp_queue_bytes", text, ("direction",), queues.items())
     yield value("omni_udp_overflows_total", "Datagrams that the kernel dropped: the queue was full.", totals[_DROPS])
-
-
-def duration_histogram(name: str, text: str) -> Histogram:
-    """Seconds of something between a millisecond and a minute and a half."""
-    return Histogram(name, text, registry=None, buckets=_DURATION_BUCKETS)
 
 
 # ---------------------------------------------------------------- HTTP
