@@ -1,9 +1,12 @@
-"""How long a machine that moves is out of reach (root).
+"""How long a machine that moves is out of reach, and one whose way dies without a word (root).
 
-    python -m tests.bench.bench_roaming [--moves 20]
+    python -m tests.bench.bench_roaming [--moves 20] [--cuts 10]
 
 A machine goes back and forth between two NATs; the other side stays behind a port-restricted NAT of its own. 5 ms UDP
 streams run both ways. The clock starts just before `ip address add`, and the outage ends with the first datagram after.
+
+Two machines have two ways, IPv6 and IPv4 through NATs (`lab/twoways.py`). The one in use is cut in a router, while an
+iperf3 runs as well. The outage ends with the first datagram that arrives by the other way.
 """
 
 from __future__ import annotations
@@ -13,32 +16,61 @@ import statistics
 import sys
 import time
 
+from omninervous.lab.daemons import PAIR_VIPS
 from omninervous.lab.namespaces import Lab, require_privileges
+from omninervous.lab.outage import TcpStream
 from omninervous.lab.roaming import Roaming
+from omninervous.lab.twoways import TwoWays
 
 PATIENCE = 20.0
+SETTLE = 2.0
+IN_FLIGHT = 0.02
+"""Seconds in which what had passed the router before still arrives."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--moves", type=int, default=20)
-    moves = parser.parse_args().moves
+    parser.add_argument("--cuts", type=int, default=10)
+    options = parser.parse_args()
     require_privileges()
-    outages: dict[str, list[float]] = {"from the machine that moves": [], "to the machine that moves": []}
+    for name, seconds in (("moves", move(options.moves)), ("cuts", lose(options.cuts))):
+        if seconds:
+            figures = f"median {statistics.median(seconds) * 1000:.0f} ms, longest {max(seconds) * 1000:.0f} ms"
+            print(f"{name}: {figures} ({len(seconds)} outages, both directions)")
+    return 0
+
+
+def move(times: int) -> list[float]:
+    """Seconds of every outage, of each direction."""
+    outages: list[float] = []
     with Lab() as lab:
         scene = Roaming(lab)
         there, back = scene.streams()
         with there, back:
-            time.sleep(2.0)
-            for _ in range(moves):
+            time.sleep(SETTLE)
+            for _ in range(times):
                 moved_at = scene.move()
-                for name, stream in zip(outages, (there, back), strict=True):
-                    outages[name].append(stream.outage(moved_at, PATIENCE))
-                time.sleep(2.0)
-    for name, seconds in outages.items():
-        figures = f"median {statistics.median(seconds) * 1000:.0f} ms, longest {max(seconds) * 1000:.0f} ms"
-        print(f"{name}: {figures} ({moves} moves)")
-    return 0
+                outages += [stream.outage(moved_at, PATIENCE) for stream in (there, back)]
+                time.sleep(SETTLE)
+    return outages
+
+
+def lose(times: int) -> list[float]:
+    """Seconds of every outage, of each direction."""
+    outages: list[float] = []
+    with Lab() as lab:
+        scene = TwoWays(lab)
+        there, back = scene.streams()
+        with there, back:
+            TcpStream(lab, (scene.a, str(PAIR_VIPS[0])), (scene.b, str(PAIR_VIPS[1])))
+            for _ in range(times):
+                time.sleep(SETTLE)
+                cut_at = scene.cut(scene.kinds[0])
+                outages += [stream.outage(cut_at + IN_FLIGHT, PATIENCE) + IN_FLIGHT for stream in (there, back)]
+                time.sleep(SETTLE)
+                scene.mend()
+    return outages
 
 
 if __name__ == "__main__":

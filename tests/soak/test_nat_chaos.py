@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from omninervous.lab.cut import cut, mend
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.echo import Echoes
 from omninervous.lab.namespaces import Lab, Namespace
@@ -78,16 +79,13 @@ class Trouble:
         if where.name in self._dark:
             return
         self._dark.add(where.name)
-        table = "table netdev omni_cut {\n"
-        for hook in ("ingress", "egress"):
-            table += f' chain {hook} {{\n  type filter hook {hook} device "{interface}" priority 0; policy drop;\n }}\n'
-        where.nft(table + "}\n")
+        cut(where, interface)
 
-        def mend() -> None:
-            where.run("nft", "delete", "table", "netdev", "omni_cut")
+        def repair() -> None:
+            mend(where)
             self._dark.discard(where.name)
 
-        self._repairs.append((now + self._random.uniform(0.5, 25.0), mend))
+        self._repairs.append((now + self._random.uniform(0.5, 25.0), repair))
 
     def _kill_nucleus(self, _now: float) -> None:
         self._nucleus.process.kill()

@@ -1,16 +1,18 @@
-"""How long there is no connection: a numbered datagram every few milliseconds, and when each arrives."""
+"""How long there is no connection: a numbered datagram every few milliseconds, and when each arrives; TCP beside it."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
 import time
 
-from omninervous.lab.namespaces import Namespace
+from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.process import Process
 
-__all__ = ["UdpStream"]
+__all__ = ["TcpStream", "UdpStream"]
 
 _NUMBER = struct.Struct("!Q")
 _PORT = 9998
@@ -74,3 +76,19 @@ class UdpStream:
             with contextlib.suppress(TimeoutError, socket.timeout):
                 self._in.recv(64)
                 self._arrivals.append(time.monotonic())
+
+
+class TcpStream:
+    """An iperf3 of 2 Mbit/s from one machine's address to another's, until the lab ends."""
+
+    def __init__(self, lab: Lab, sender: tuple[Namespace, str], receiver: tuple[Namespace, str]) -> None:
+        argv = ["iperf3", "-s", "-B", receiver[1], "--one-off", "--forceflush"]
+        lab.start(receiver[0], "iperf3-server", argv).wait_for_output("listening", 10.0)
+        argv = ["iperf3", "-c", receiver[1], "-B", sender[1], "-t", "86400", "-b", "2M", "--forceflush"]
+        self.client: Process = lab.start(sender[0], "iperf3-client", argv)
+
+    @property
+    def good_seconds(self) -> int:
+        """Those in which it sent anything."""
+        sent = re.findall(r"([\d.]+) [KM]Bytes", self.client.output())
+        return sum(float(each) > 0 for each in sent)

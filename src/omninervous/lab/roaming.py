@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from omninervous.lab.daemons import Daemon
-from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.namespaces import Lab
 from omninervous.lab.nat import NatPolicy
 from omninervous.lab.outage import UdpStream
 from omninervous.lab.topology import Host, Internet, NatBox
@@ -83,19 +83,6 @@ class Roaming:
             f"address add {new.address} dev {new.interface}", f"route replace default via {new.gateway}"
         )
         return began
-
-    def cut(self, where: Namespace, interface: str) -> float:
-        """From now on nothing passes an interface, and nobody is told; when that was."""
-        chains = "".join(
-            f' chain {hook} {{\n  type filter hook {hook} device "{interface}" priority 0; policy drop;\n }}\n'
-            for hook in ("ingress", "egress")
-        )
-        where.nft(f"table netdev omni_cut {{\n{chains}}}\n")
-        return time.monotonic()
-
-    def mend(self, where: Namespace) -> None:
-        """Undo `cut`."""
-        where.run("nft", "delete", "table", "netdev", "omni_cut")
 
     def streams(self) -> tuple[UdpStream, UdpStream]:
         """From the roamer, and to it, every 5 ms; not started."""
