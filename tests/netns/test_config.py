@@ -23,7 +23,10 @@ def test_a_file_and_the_environment_make_a_pair(lab: Lab, pair_lan: tuple[Host, 
         f'[network]\nvip = "10.200.0.1"\nmtu = 1400\n[[peer]]\nkey = "{key_two}"\nendpoint = "{endpoint}"\n'
     )
     one.launch("--config", str(file)).wait_ready()
-    two.launch(environment={"OMNI_PEER": key_one, "OMNI_VIP": "10.200.0.2", "OMNI_MTU": "1400"}).wait_ready()
+    two.launch(
+        environment={"OMNI_PEER": key_one, "OMNI_VIP": "10.200.0.2", "OMNI_MTU": "1400", "OMNI_NODE": "7"}
+    ).wait_ready()
+    assert "OMNI_NODE in the environment is no setting" in two.process.output()
     one.wait_for_peer()
     assert ping(pair_lan[0].namespace, "10.200.0.2").loss == 0
     assert (vip(one), one.status()["interface"]["mtu"]) == ("10.200.0.1", 1400)
@@ -63,7 +66,9 @@ def test_a_reload_applies_what_it_can_and_drops_no_session(lab: Lab, pair_lan: t
 def test_a_nucleus_is_told_by_a_file_and_reloads(lab: Lab) -> None:
     file = lab.directory / "nucleus.toml"
     file.write_text('[daemon]\nmode = "nucleus"\nport = 7001\n')
-    nucleus = Daemon(lab, lab.namespace("nucleus"), "nucleus").launch("--config", str(file)).wait_ready()
+    nucleus = Daemon(lab, lab.namespace("nucleus"), "nucleus")
+    nucleus.launch("--config", str(file), environment={"OMNI_PROT": "7001"}).wait_ready()
+    assert "did you mean OMNI_PORT?" in nucleus.process.output()
     assert nucleus.status()["mode"] == "nucleus" and nucleus.status()["port"] == 7001
     file.write_text('[daemon]\nmode = "nucleus"\nport = 7002\n[security]\nmax_sessions_per_ip = 100\n')
     assert nucleus.ask("reload") == {"applied": ["max_sessions_per_ip"], "needs_restart": ["port"]}

@@ -138,3 +138,26 @@ def test_what_only_the_whole_shows_is_a_fault_too(tmp_path: Path, capsys: pytest
     file.write_text(f'[[peer]]\nkey = "{KEY}"\nendpoint = "192.0.2.1:51820"\n')
     assert run(omni, "omni", ["config", "check", str(file)]) == 0
     assert "all is well" in capsys.readouterr().out
+
+
+def test_a_variable_that_looks_mistyped_is_a_fault_of_the_check_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text("[daemon]\nport = 1\n")
+    monkeypatch.setenv("OMNI_SERVICE_HOST", "theirs")
+    assert run(omni, "omni", ["config", "check", str(file)]) == 0, "like none of ours"
+    assert capsys.readouterr().out.startswith("note: OMNI_SERVICE_HOST in the environment is no setting")
+    monkeypatch.setenv("OMNI_SECERT", "theirs")
+    assert run(omni, "omni", ["config", "check", str(file)]) == 2
+    told = capsys.readouterr().out
+    assert told.startswith("OMNI_SECERT in the environment is no setting") and "did you mean OMNI_SECRET?" in told
+    assert run(omni, "omni", ["config", "check", str(file), "--json"]) == 2
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert (fault["key"], fault["suggestion"], fault["line"]) == ("OMNI_SECERT", "OMNI_SECRET", 0)
+    file.write_text("[daemon]\nprot = 1\n")
+    assert run(omni, "omni", ["config", "check", str(file), "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert [each["key"] for each in answer["faults"]] == ["daemon.prot", "OMNI_SECERT"] and len(answer["notes"]) == 1
+    assert "theirs" not in told + str(answer)
+    assert run(omni, "omni", ["config", "show", "--config", "/dev/null"]) == 0, "a daemon would start"

@@ -34,23 +34,30 @@ def config() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @json_option
 def check(file: Path | None, as_json: bool) -> int:
-    """Every fault of a file, with its line. Exit status 2 if there is one."""
-    from omninervous.cli.config_file import read_config
+    """Every fault of a file, with its line, and variables that look like mistyped OMNI_* ones. Exit status 2 if there
+    is one."""
+    from omninervous.cli.config_file import Fault, read_config
+    from omninervous.cli.layers import foreign
 
     found = read_config(file or Path(os.environ.get(CONFIG_VARIABLE) or default_config_path()))
-    faults = [asdict(each) for each in found.faults]
-    sentences = [each.sentence(found.path) for each in found.faults]
+    faults = list(found.faults)
     if not faults and (misfit := _misfit(found.path)):
-        faults = [{"line": 0, "key": "", "value": "", "text": misfit, "suggestion": ""}]
-        sentences = [f"{found.path}: {misfit}"]
+        faults = [Fault(0, "", "", misfit)]
+    strange = foreign()
+    notes = [*found.notes, *(each.sentence for each in strange if not each.meant)]
+    slips = [each for each in strange if each.meant]
     if as_json:
-        print_json({"file": str(found.path), "ok": not faults, "faults": faults, "notes": list(found.notes)})
-        return 2 if faults else 0
-    for sentence in (*sentences, *(f"note: {note}" for note in found.notes)):
+        listed = [*faults, *(Fault(0, each.name, "", "in the environment is no setting", each.meant) for each in slips)]
+        print_json(
+            {"file": str(found.path), "ok": not listed, "faults": [asdict(each) for each in listed], "notes": notes}
+        )
+        return 2 if listed else 0
+    sentences = [*(each.sentence(found.path) for each in faults), *(each.sentence for each in slips)]
+    for sentence in (*sentences, *(f"note: {note}" for note in notes)):
         click.echo(sentence)
-    if not faults:
+    if not sentences:
         click.echo(f"{found.path}: all is well")
-    return 2 if faults else 0
+    return 2 if sentences else 0
 
 
 def _misfit(path: Path) -> str:

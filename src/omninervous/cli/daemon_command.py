@@ -156,6 +156,7 @@ def _run_nucleus(given: CommandLine, layers: Layers) -> int:
             metrics=None if metrics is None else parse_listen(metrics),
             log_format=layers.value("log_format"),
             verbose=layers.value("verbose"),
+            notes=layers.notes,
         )
 
     config = config_of(layers)

@@ -14,7 +14,7 @@ from omninervous.errors import UserError
 from omninervous.ganglion.config import SECRET_VARIABLE, EdgeOptions, PeerOptions
 from omninervous.hostos.state import CONFIG_VARIABLE, default_config_path
 
-__all__ = ["Given", "Layers", "gather"]
+__all__ = ["Foreign", "Given", "Layers", "foreign", "gather"]
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _RIVALS = (("secret", "secret_file"), ("ebpf", "no_ebpf"))
@@ -37,6 +37,21 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """A variable that begins like ours and is no setting. Its value is shown to nobody."""
+
+    name: str
+    meant: str
+    """The variable that it is like; empty if there is none."""
+
+    @property
+    def sentence(self) -> str:
+        """For the log."""
+        hint = f": did you mean {self.meant}?" if self.meant else ""
+        return f"{self.name} in the environment is no setting, and ignored{hint}"
+
+
+@dataclass(frozen=True, slots=True)
 class Layers:
     """The settings in force, by `Setting.option`; what is not in it has its default."""
 
@@ -44,8 +59,7 @@ class Layers:
     peers: tuple[PeerOptions, ...]
     peers_origin: str
     file: ConfigFile | None
-    foreign: tuple[str, ...] = ()
-    """Variables OMNI_* that are no setting, and like none."""
+    foreign: tuple[Foreign, ...] = ()
 
     def value(self, option: str) -> Any:  # noqa: ANN401
         """What holds: the given value, or the default."""
@@ -62,7 +76,7 @@ class Layers:
     def notes(self) -> tuple[str, ...]:
         """Sentences for the log."""
         of_file = () if self.file is None else self.file.notes
-        return (*of_file, *(f"{name} in the environment is no setting: ignored" for name in self.foreign))
+        return (*of_file, *(each.sentence for each in self.foreign))
 
     def edge_options(self) -> EdgeOptions:
         """For `check_edge_options`, which checks what does not fit together."""
@@ -96,7 +110,6 @@ def gather(
     environ: Mapping[str, str] = os.environ,
 ) -> Layers:
     """All layers, checked one by one. `config`: the file of --config. UserError names the first bad value."""
-    foreign = _foreign(environ)
     values: dict[str, Given] = {}
     file = _file(config, environ)
     peers: tuple[PeerOptions, ...] = ()
@@ -112,7 +125,15 @@ def gather(
     _lay(values, {each.option: Given(flags[each.option], each.flag) for each in SETTINGS if each.option in flags})
     if flag_peers:
         peers, peers_origin = flag_peers, PEER_SETTINGS[0].flag
-    return Layers(values, peers, peers_origin, file, foreign)
+    return Layers(values, peers, peers_origin, file, foreign(environ))
+
+
+def foreign(environ: Mapping[str, str] = os.environ) -> tuple[Foreign, ...]:
+    """Variables OMNI_* that mean nothing to us. They keep no daemon from starting: somebody else's software may have
+    that name (OMNI_NODE), and the host of a container adds variables for a service so called (OMNI_SERVICE_HOST)."""
+    strange = sorted(each for each in environ if each.startswith(_PREFIX) and each.removeprefix(_PREFIX) not in _NAMES)
+    meant = {each: near(each.removeprefix(_PREFIX), _NAMES) for each in strange}
+    return tuple(Foreign(each, meant[each] and _PREFIX + meant[each]) for each in strange)
 
 
 def _lay(values: dict[str, Given], upper: Mapping[str, Given]) -> None:
@@ -132,17 +153,6 @@ def _file(config: str | None, environ: Mapping[str, str]) -> ConfigFile | None:
         return read_config(Path(named))
     default = default_config_path()
     return read_config(default) if default.exists() else None
-
-
-def _foreign(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Variables that mean nothing to us. UserError for one that looks like a slip: OMNI_SECERT would open a cluster,
-    while what a container's host adds for a service named omni (OMNI_SERVICE_HOST, ...) must keep no daemon from
-    starting. Their values are shown to nobody."""
-    strange = sorted(each for each in environ if each.startswith(_PREFIX) and each.removeprefix(_PREFIX) not in _NAMES)
-    for each in strange:
-        if meant := near(each.removeprefix(_PREFIX), _NAMES):
-            raise UserError(f"{each} in the environment is no setting: did you mean {_PREFIX}{meant}? Else unset it")
-    return tuple(strange)
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Given]:

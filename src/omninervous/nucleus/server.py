@@ -77,6 +77,8 @@ class NucleusConfig:
     """Where metrics are served; None: nowhere."""
     log_format: logs.LogFormat = "auto"
     verbose: bool = False
+    notes: tuple[str, ...] = ()
+    """Sentences for the log."""
 
 
 def run_nucleus(
@@ -102,6 +104,8 @@ def run_nucleus(
         # and next to no cycles, so a collection is seldom worth its pause.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
+        for sentence in config.notes:
+            log.warning("note", text=sentence)
         daemon = NucleusDaemon(config, identity, sockets, metrics, reread)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(daemon.run(ready))
