@@ -83,7 +83,8 @@ def of_trials() -> dict[str, dict[str, Any]]:
     test = Report((Row("ping", True, 0.1, "ms", "seen"),), 1.0).to_json()
     scores = (Score("wireguard-go", (1.0,)),)
     bench = BenchReport((BenchRow("tcp1", "TCP", "Gbit/s", True, scores),), 1, 1.0, {}).to_json()
-    nat = NatLabReport((Meeting("a", "b", True, "both are public", True, 0.1, "192.0.2.1:7"),), 1.0).to_json()
+    meeting = Meeting("a", "b", True, "both are public", True, 0.1, "192.0.2.1:7", "as it is")
+    nat = NatLabReport((meeting,), 1.0, 7).to_json()
     return {
         "`omni autotest`": test,
         "each of its `rows`": test["rows"][0],

@@ -8,6 +8,8 @@ from omninervous.lab.evidence import parse_ping
 from omninervous.lab.link import Blackout, LinkModel, LinkSpec, start_link
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process, poll_until
+from omninervous.lab.topology import Internet
+from tests.netns.edges import ping
 
 SEED = 7
 
@@ -82,3 +84,16 @@ def test_a_link_that_ends_takes_its_interfaces_away(lab: Lab) -> None:
     a, _, link = joined(lab, LinkSpec())
     assert link.stop() == 0
     assert "eth0" not in a.ip("-br", "link")
+
+
+def test_only_what_passes_between_the_halves_of_an_internet_passes_its_bad_link(lab: Lab) -> None:
+    internet = Internet(lab, ipv6=True, halves=True)
+    near, neighbour = internet.public_host("near"), internet.public_host("neighbour")
+    internet.build_in(far=True)
+    far = internet.public_host("far")
+    for address in (str(far.address), str(far.address6)):
+        assert ping(near.namespace, address).received == 3
+    internet.impair(LinkSpec(delay=0.5), SEED)
+    for address in (str(far.address), str(far.address6)):
+        assert ping(near.namespace, address).minimum >= 1000.0
+    assert ping(near.namespace, str(neighbour.address)).minimum < 1000.0

@@ -120,4 +120,6 @@ def test_damage_to_a_datagram_reaches_its_reader() -> None:
         damaged = damage(frame, place)
         assert damaged[:40] == frame[:40] and damaged[40:42] == b"\0\0"
         assert sum(byte.bit_count() for byte in damaged[42:]) == 1
+    arp = bytes(12) + b"\x08\x06" + bytes(46)
+    assert damage(arp, 0.5) == arp, "it would poison the neighbours' tables, which no FCS guards here"
     assert damage(b"", 0.5) == b"" and damage(bytes(14), 0.5) == bytes(14)

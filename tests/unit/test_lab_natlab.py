@@ -9,19 +9,19 @@ from rich.console import Console
 from omninervous.lab.natlab import Meeting, NatLabReport
 from omninervous.lab.tables import nat_table
 
-MET = Meeting("public", "symmetric", True, "it can", True, 0.5, "198.51.100.12:4000")
-APART = Meeting("symmetric", "symmetric", False, "it cannot", False, None, "")
-LATE = Meeting("public", "symmetric", True, "it can", False, None, "")
+MET = Meeting("public", "symmetric", True, "it can", True, 0.5, "198.51.100.12:4000", "as it is")
+APART = Meeting("symmetric", "symmetric", False, "it cannot", False, None, "", "as it is")
+LATE = Meeting("public", "symmetric", True, "it can", False, None, "", "as it is")
 
 
 def shown(*pairs: Meeting) -> str:
     console = Console(width=80, record=True)
-    console.print(nat_table(NatLabReport(pairs, 12.0)))
+    console.print(nat_table(NatLabReport(pairs, 12.0, 7)))
     return console.export_text()
 
 
 def test_a_report_holds_if_all_pairs_are_as_the_oracle_says() -> None:
-    good, bad = NatLabReport((MET, APART), 12.0), NatLabReport((MET, LATE), 12.0)
+    good, bad = NatLabReport((MET, APART), 12.0, 7), NatLabReport((MET, LATE), 12.0, 7)
     assert good.ok and good.to_json()["ok"] is True
     assert not bad.ok and bad.to_json()["ok"] is False
     assert good.to_json()["pairs"][0] == {
@@ -32,13 +32,14 @@ def test_a_report_holds_if_all_pairs_are_as_the_oracle_says() -> None:
         "observed": "direct",
         "seconds": 0.5,
         "path": "198.51.100.12:4000",
+        "internet": "as it is",
         "ok": True,
     }
     assert good.to_json()["pairs"][1]["observed"] == "none" and good.to_json()["pairs"][1]["seconds"] is None
 
 
 def test_a_connection_against_the_definition_fails_as_well() -> None:
-    assert not Meeting("symmetric", "symmetric", False, "it cannot", True, 0.1, "").ok
+    assert not Meeting("symmetric", "symmetric", False, "it cannot", True, 0.1, "", "as it is").ok
 
 
 def test_the_table_names_the_reason_of_a_failed_pair_only() -> None:
@@ -49,9 +50,9 @@ def test_the_table_names_the_reason_of_a_failed_pair_only() -> None:
 
 def test_times_are_those_of_all_pairs_that_met() -> None:
     slow = [replace(MET, seconds=float(second)) for second in range(1, 101)]
-    report = NatLabReport((*slow, APART), 12.0)
+    report = NatLabReport((*slow, APART), 12.0, 7)
     assert report.times == (50.5, 99.0)
     assert report.to_json()["seconds_to_direct"] == {"median": 50.5, "p99": 99.0}
-    assert NatLabReport((APART,), 1.0).to_json()["seconds_to_direct"] is None
+    assert NatLabReport((APART,), 1.0, 7).to_json()["seconds_to_direct"] is None
     text = " ".join(shown(*slow).split())
     assert "median 50.50 s" in text and "p99 99.00 s" in text

@@ -194,9 +194,10 @@ def link(arguments: tuple[str, ...]) -> int:
 @click.option(
     "--seconds", type=click.IntRange(1, 600), default=15, show_default=True, help="How long pairs that are apart try."
 )
-@click.option("--full", is_flag=True, help="Three times: twice as it is, once with an internet that loses 20 %.")
+@click.option("--full", is_flag=True, help="On good and bad internets: lossy, slow, damaging, narrow, all at once.")
+@click.option("--seed", type=click.IntRange(0), default=None, help="What bad internets do. [default: random]")
 @click.option("--engine", default="auto", show_default=True, metavar="NAME", help="Data plane of the edges.")
-def nat(as_json: bool, sites: str, seconds: int, full: bool, engine: str) -> int:
+def nat(as_json: bool, sites: str, seconds: int, full: bool, seed: int | None, engine: str) -> int:
     """Every pair of NATs and firewalls: what is possible, what happened, how long it took. Needs root."""
     from rich.console import Console
 
@@ -204,7 +205,7 @@ def nat(as_json: bool, sites: str, seconds: int, full: bool, engine: str) -> int
     from omninervous.lab.natlab import NatLabOptions, run
     from omninervous.lab.tables import nat_table
 
-    report = run(NatLabOptions(_names(sites), float(seconds), engine), full, ConsoleProgress())
+    report = run(NatLabOptions(_names(sites), float(seconds), engine, full, seed), ConsoleProgress())
     if as_json:
         print_json(report.to_json())
     else:

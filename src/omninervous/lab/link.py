@@ -37,7 +37,7 @@ _TUNSETIFF = 0x400454CA
 _IFF_TAP_NO_PI = 0x0002 | 0x1000
 _FRAME_LIMIT = 65536
 _ETHERNET_HEADER = 14
-_IPV4, _UDP_PROTOCOL, _UDP_HEADER = b"\x08\x00", 17, 8
+_IPV4, _ARP, _UDP_PROTOCOL, _UDP_HEADER = b"\x08\x00", b"\x08\x06", 17, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,14 @@ class LinkModel:
 
 
 def damage(frame: bytes, place: float) -> bytes:
-    """The frame with one bit flipped, never in the Ethernet header.
+    """The frame with one bit flipped, never in the Ethernet header. ARP is spared: no checksum of its own would save
+    the neighbours' tables, as the cable's does.
 
     In a UDP datagram over IPv4 a payload bit is flipped and the UDP checksum taken out (0 = none): the receiver's
     kernel would drop the datagram otherwise, and no protocol behind it would ever see a damaged one.
     """
+    if frame[12:14] == _ARP:
+        return frame
     data = bytearray(frame)
     first = _ETHERNET_HEADER
     if frame[12:14] == _IPV4 and len(frame) > first + 20:

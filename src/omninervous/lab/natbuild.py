@@ -1,4 +1,8 @@
-"""The network of `omni lab nat`: one internet, a Nucleus's host, and two machines for every site."""
+"""The network of `omni lab nat`: one internet, a Nucleus's host, and two machines for every site.
+
+The first machine of each site stands in the near half of the internet, the second one in the far half, unless they
+share a box: so the two of every pair talk across the cable between the halves.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from omninervous.errors import SystemFailure
+from omninervous.lab.link import LinkSpec
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.nat import Forward, NatKind, NatPolicy
 from omninervous.lab.natprobe import observe
@@ -58,7 +63,7 @@ class NatNetwork:
     """The machines and their boxes, configured; no daemon runs yet."""
 
     def __init__(self, lab: Lab, sites: tuple[Site, ...]) -> None:
-        self._internet = Internet(lab, ipv6=True)
+        self._internet = Internet(lab, ipv6=True, halves=True)
         public = self._internet.public_host
         self._servers = public("server-1"), public("server-2"), public("server-3")
         self.nucleus = self._internet.public_host("nucleus")
@@ -68,6 +73,7 @@ class NatNetwork:
         self.machines: list[Machine] = []
         for site in sites:
             for instance in range(2):
+                self._internet.build_in(far=instance == 1)
                 self.machines.append(self._build(site, instance))
         for box in self._boxes:
             box.configure()
@@ -92,12 +98,9 @@ class NatNetwork:
         if wrong:
             raise SystemFailure(f"a NAT of the laboratory is not what its definition says: {'; '.join(wrong)}")
 
-    def lose(self, per_cent: int) -> None:
-        """Let the internet lose UDP datagrams at random."""
-        self._internet.gateway.nft(
-            "table bridge omni_loss {\n chain forward {\n  type filter hook forward priority 0; policy accept;\n"
-            f"  meta l4proto udp numgen random mod 100 < {per_cent} drop\n }}\n}}\n"
-        )
+    def impair(self, spec: LinkSpec, seed: int) -> None:
+        """Let all that passes between the halves of the internet pass a bad link."""
+        self._internet.impair(spec, seed)
 
     def _build(self, site: Site, instance: int) -> Machine:
         name, port = f"{site.name}-{'ab'[instance]}", _PORTS[instance]

@@ -8,6 +8,7 @@ echoes are back. Nothing but a direct path carries frames, so an echo is the pro
 from __future__ import annotations
 
 import json
+import secrets
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from omninervous.errors import SystemFailure, UserError
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.echo import Echoes
 from omninervous.lab.evidence import percentile
+from omninervous.lab.link import Blackout, LinkSpec
 from omninervous.lab.namespaces import Lab, clean_leftovers, require_privileges
 from omninervous.lab.natbuild import Machine, NatNetwork
 from omninervous.lab.natsites import SITES, Family, Site, judge
@@ -37,8 +39,27 @@ __all__ = [
 
 _NUCLEUS_PORT = 51820
 _JOIN_SECONDS = 40.0
-_FULL = (0, 0, 20)
-"""Runs of `--full`: per cent of UDP datagrams that the internet loses in each."""
+_FULL = {
+    "as it is": None,
+    "lossy": LinkSpec(loss=0.2),
+    "slow": LinkSpec(delay=0.08, jitter=0.04, reorder=0.1, reorder_by=0.06),
+    "damaging": LinkSpec(duplicate=0.2, corrupt=0.1),
+    "narrow": LinkSpec(rate=5e6, queue=64 * 1024),
+    "all at once": LinkSpec(
+        loss=0.05,
+        loss_burst=3.0,
+        delay=0.05,
+        jitter=0.02,
+        reorder=0.05,
+        reorder_by=0.03,
+        duplicate=0.05,
+        corrupt=0.02,
+        rate=10e6,
+        blackouts=(Blackout(10.0, 2.0, 20.0),),
+    ),
+}
+"""The internets of `--full`, one run each: what the cable between their halves does. The first one is used alone
+without `--full`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,10 @@ class NatLabOptions:
     """How long pairs that are still apart go on trying after everybody has joined."""
     engine: str = "auto"
     """`--engine` of the edges."""
+    full: bool = False
+    """Not on a good internet only, but on every one of `_FULL`."""
+    seed: int | None = None
+    """What bad links do follows from it; None: another one each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,8 @@ class Meeting:
     """From the moment when both had joined to the first echo; None if there was none."""
     path: str
     """Where A's daemon sends B's datagrams; empty if it has no path."""
+    internet: str
+    """What it was like (`_FULL`)."""
 
     @property
     def ok(self) -> bool:
@@ -79,6 +106,7 @@ class NatLabReport:
 
     pairs: tuple[Meeting, ...]
     seconds: float
+    seed: int
 
     @property
     def ok(self) -> bool:
@@ -104,29 +132,37 @@ class NatLabReport:
                 "observed": words[pair.observed],
                 "seconds": None if pair.seconds is None else round(pair.seconds, 3),
                 "path": pair.path,
+                "internet": pair.internet,
                 "ok": pair.ok,
             }
             for pair in self.pairs
         ]
         times = self.times
         to_direct = {"median": round(times[0], 3), "p99": round(times[1], 3)} if times is not None else None
-        return {"pairs": listed, "ok": self.ok, "seconds": round(self.seconds, 2), "seconds_to_direct": to_direct}
+        return {
+            "pairs": listed,
+            "ok": self.ok,
+            "seconds": round(self.seconds, 2),
+            "seconds_to_direct": to_direct,
+            "seed": self.seed,
+        }
 
 
-def run(options: NatLabOptions, full: bool, progress: Progress) -> NatLabReport:
-    """Build, check the NATs, let all pairs meet, take everything away; with `full` again and again, and on a bad
-    internet too. SystemFailure if the laboratory itself is wrong."""
+def run(options: NatLabOptions, progress: Progress) -> NatLabReport:
+    """Build, check the NATs, let all pairs meet, take everything away; with `full` again on every bad internet.
+    SystemFailure if the laboratory itself is wrong."""
     sites = _chosen(options.sites)
     require_privileges()
     clean_leftovers()
     began = time.monotonic()
     pairs: list[Meeting] = []
-    for loss in _FULL if full else _FULL[:1]:
-        if full:
-            progress.step(f"an internet that loses {loss} %")
+    seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
+    for name in _FULL if options.full else list(_FULL)[:1]:
+        if options.full:
+            progress.step(f"the internet: {name} (seed {seed})")
         with Lab() as lab:
-            pairs.extend(_one_run(lab, sites, options, loss, progress))
-    return NatLabReport(tuple(pairs), time.monotonic() - began)
+            pairs.extend(_one_run(lab, sites, options, name, seed, progress))
+    return NatLabReport(tuple(pairs), time.monotonic() - began, seed)
 
 
 def _chosen(names: Sequence[str]) -> tuple[Site, ...]:
@@ -137,15 +173,18 @@ def _chosen(names: Sequence[str]) -> tuple[Site, ...]:
     return tuple(site for site in SITES if not names or site.name in names)
 
 
-def _one_run(lab: Lab, sites: tuple[Site, ...], options: NatLabOptions, loss: int, progress: Progress) -> list[Meeting]:
+def _one_run(
+    lab: Lab, sites: tuple[Site, ...], options: NatLabOptions, internet: str, seed: int, progress: Progress
+) -> list[Meeting]:
     began = time.monotonic()
     network = NatNetwork(lab, sites)
     progress.step(f"{len(network.machines)} machines behind {len(network.boxes)} boxes ({_since(began)})")
     began = time.monotonic()
     network.check()
     progress.step(f"every NAT is what its definition says ({_since(began)})")
-    if loss:
-        network.lose(loss)
+    spec = _FULL[internet]
+    if spec is not None:
+        network.impair(spec, seed)
     began = time.monotonic()
     with Echoes([(each.host.namespace, each.vip) for each in network.machines]) as echoes:
         _, daemons = start(lab, network, options.engine)
@@ -154,7 +193,7 @@ def _one_run(lab: Lab, sites: tuple[Site, ...], options: NatLabOptions, loss: in
         joined = wait_until_joined(network.machines, daemons)
         progress.step(f"all daemons run, and those that can have joined ({_since(began)})")
         _wait_for_echoes(echoes, pairs, network.machines, options.seconds)
-        meetings = [_meeting(network.machines, a, b, echoes, joined, daemons) for a, b in pairs]
+        meetings = [_meeting(network.machines, a, b, echoes, joined, daemons, internet) for a, b in pairs]
     progress.step(f"{sum(each.ok for each in meetings)} of {len(meetings)} pairs are as the oracle says")
     return meetings
 
@@ -239,6 +278,7 @@ def _meeting(
     echoes: Echoes,
     joined: Sequence[float],
     daemons: Sequence[Daemon],
+    internet: str,
 ) -> Meeting:
     first, second = machines.index(a), machines.index(b)
     verdict, at = judge(a.site, b.site), echoes.at((first, second))
@@ -246,7 +286,7 @@ def _meeting(
     known = daemons[first].peek("peers").get("peers", [])
     peer = next((each for each in known if each["vip"] == str(b.vip)), None)
     path = str(peer["endpoint"]) if at is not None and peer is not None else ""
-    return Meeting(a.site.name, b.site.name, verdict.direct, verdict.reason, at is not None, seconds, path)
+    return Meeting(a.site.name, b.site.name, verdict.direct, verdict.reason, at is not None, seconds, path, internet)
 
 
 def _since(began: float) -> str:

@@ -72,7 +72,8 @@ def nat_table(report: NatLabReport) -> Table:
         times = [f"{statistics.median(seconds):.2f} s", f"{max(seconds):.2f} s"] if seconds else []
         table.add_row(mark, f"{a} - {b}", "direct" if runs[0].oracle else "none", observed, *times)
         if not good:
-            table.add_row("", Text(f"  {runs[0].reason}", style="dim"))
+            where = ", ".join(each.internet for each in runs if not each.ok)
+            table.add_row("", Text(f"  {runs[0].reason} ({where})", style="dim"))
     return table
 
 

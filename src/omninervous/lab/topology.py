@@ -14,6 +14,11 @@
 
 Public IPv4 is TEST-NET-2 (RFC 5737), IPv6 the documentation prefix (RFC 3849); behind a NAT IPv6 is routed through a
 stateful firewall. The gateway drops whatever has no route, private addresses above all.
+
+An internet of two halves has a second switch. What passes between the halves passes one cable, which can be a bad one
+(`Internet.impair`)::
+
+    gateway (br0) half0 ======== half1 (br1)                     the near half; the far half
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from omninervous.lab.link import LinkSpec, start_link
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.nat import Forward, NatKind, NatPolicy, nat_ruleset
 
@@ -68,19 +74,37 @@ class NatBox:
 class Internet:
     """A switch, its gateway, and whoever is plugged in."""
 
-    def __init__(self, lab: Lab, *, ipv6: bool = False) -> None:
+    def __init__(self, lab: Lab, *, ipv6: bool = False, halves: bool = False) -> None:
         self.lab = lab
         self.ipv6 = ipv6
         self.gateway = lab.namespace("internet")
         self._hosts = _FIRST_HOST
         self._lans = 0
+        self._switch = "br0"
         _make_bridge(self.gateway, "br0")
+        if halves:
+            _make_bridge(self.gateway, "br1")
+            join(self.gateway, "half0", self.gateway, "half1")
+            self._join_halves()
         self.gateway.ip("address", "add", f"{_PUBLIC[1]}/{_PUBLIC.prefixlen}", "dev", "br0")
         if ipv6:
             self.gateway.ip("address", "add", f"{_PUBLIC6[1]}/{_PUBLIC6.prefixlen}", "dev", "br0", "nodad")
         _forwarding(self.gateway)
         # Silence instead of `host unreachable`: to a puncher the internet says nothing about private addresses.
         self.gateway.ip_batch(*(f"route add blackhole {private}" for private in _PRIVATE))
+
+    def build_in(self, *, far: bool) -> None:
+        """In which half stands what is plugged in from now on."""
+        self._switch = "br1" if far else "br0"
+
+    def impair(self, spec: LinkSpec, seed: int) -> None:
+        """From now on the halves are joined by a bad link."""
+        self.gateway.ip("link", "delete", "half0")
+        start_link(self.lab, (self.gateway, "half0"), (self.gateway, "half1"), spec, seed)
+        self._join_halves()
+
+    def _join_halves(self) -> None:
+        self.gateway.ip_batch("link set half0 master br0 up", "link set half1 master br1 up")
 
     def public_host(self, role: str, *, ipv6: bool = True) -> Host:
         """A machine with a public address, and with an IPv6 one if this internet has IPv6."""
@@ -136,7 +160,7 @@ class Internet:
 
     def _attach(self, namespace: Namespace, interface: str, ipv6: bool) -> tuple[IPv4Address, IPv6Address | None]:
         number, self._hosts = self._hosts, self._hosts + 1
-        _plug(namespace, interface, self.gateway, "br0", f"port{number}")
+        _plug(namespace, interface, self.gateway, self._switch, f"port{number}")
         namespace.ip_batch(
             f"address add {_PUBLIC[number]}/{_PUBLIC.prefixlen} dev {interface}", f"route add default via {_PUBLIC[1]}"
         )
