@@ -80,22 +80,23 @@ __noinline int blake2s_compress(struct blake2s *b)
 	return 0;
 }
 
-// The MAC of `data`'s first `len` bytes, a constant multiple of 4, into `b->h[0..4]`.
-static __always_inline void blake2s_mac(struct blake2s *b, const __u32 key[8], const __u32 *data, const __u32 len)
+// The MAC of `data`'s first `len` bytes into `b->h[0..4]`. `len` and the words of the key are constant; behind `data` come
+// zeros up to a whole word.
+static __always_inline void blake2s_mac(struct blake2s *b, const __u32 *key, const int key_words, const __u32 *data,
+					const __u32 len)
 {
-	// Parameter block: 16 bytes of output, 32 bytes of key, fan-out and depth 1 (section 2.8). The key is the first
-	// block.
-	b->h[0] = IV0 ^ 0x01012010;
+	// Parameter block: 16 bytes of output, bytes of key, fan-out and depth 1 (section 2.8). The key is the first block.
+	b->h[0] = IV0 ^ (0x01010010 | key_words * 4 << 8);
 	b->h[1] = IV1, b->h[2] = IV2, b->h[3] = IV3, b->h[4] = IV4, b->h[5] = IV5, b->h[6] = IV6, b->h[7] = IV7;
 	for (int i = 0; i < 16; i++)
-		b->m[i] = i < 8 ? key[i] : 0;
+		b->m[i] = i < key_words ? key[i] : 0;
 	b->counter = BLAKE2S_BLOCK;
 	b->last = 0;
 	blake2s_compress(b);
 	for (__u32 at = 0; at < len; at += BLAKE2S_BLOCK) {
 		const __u32 rest = len - at < BLAKE2S_BLOCK ? len - at : BLAKE2S_BLOCK;
 		for (__u32 i = 0; i < 16; i++)
-			b->m[i] = i < rest / 4 ? data[at / 4 + i] : 0;
+			b->m[i] = i < (rest + 3) / 4 ? data[at / 4 + i] : 0;
 		b->counter += rest;
 		b->last = at + rest == len ? 0xffffffff : 0;
 		blake2s_compress(b);

@@ -22,6 +22,8 @@ struct scratch {
 	struct aead aead;
 	struct chacha_block block;
 	struct blake2s hash;
+	__u32 cookie[4];
+	__u32 cookie_of[5]; // what it is a MAC of: the sender's endpoint (docs/PROTOCOL.md), zero-padded
 	struct address source;
 	__u32 outer_class; // traffic class of the outer header
 	union {
@@ -80,7 +82,7 @@ struct {
 	__type(value, __u32);
 } FDB SEC(".maps");
 
-// Endpoints of peers: the rate of new sessions is not for them.
+// Endpoints of peers: the rate of a single source is not for them.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -99,7 +101,7 @@ struct {
 // Until when answers (types 2 and 3) to an index, or type 6 from an endpoint, are awaited.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 16384);
 	__type(key, __u32);
 	__type(value, __u64);
 } HANDSHAKES SEC(".maps");
@@ -117,6 +119,14 @@ struct {
 	__type(key, struct address);
 	__type(value, struct bucket);
 } SOURCES SEC(".maps");
+
+// All initiations without a cookie together, by `enum total`.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} TOTALS SEC(".maps");
 
 // When a TCP flow last sent through the bulk lane, by a hash: two flows that share a slot only send more through it.
 #define FLOW_SLOTS 4096

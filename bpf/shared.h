@@ -26,8 +26,10 @@ struct config {
 	__u32 rate;          // initiations of a source that pass: so many at once, and so many in a second; not 0
 	__u32 unused;
 	__u64 opened_mark;   // random: marks datagrams that xdp_synapse has opened for tc_synapse
+	__u32 cookie_secret[8];
+	__u64 cookie_until;  // boot-time nanoseconds; 0: nobody was given a cookie yet
 };
-ASSERT_SIZE(struct config, 64);
+ASSERT_SIZE(struct config, 104);
 
 // 64 sequence numbers of a replay window: those of block `number`, which was seen. A block with another number is
 // empty, so that nothing need ever be cleared.
@@ -67,7 +69,7 @@ struct address {
 	__u8 bytes[16]; // IPv4: the first four
 	__be16 port_be;
 	__u8 family;    // 4, 6, or 0 for none
-	__u8 unused;
+	__u8 proven;    // in keys of SOURCES: for initiations with a cookie; else 0
 };
 ASSERT_SIZE(struct address, 20);
 
@@ -93,7 +95,7 @@ struct mac {
 };
 ASSERT_SIZE(struct mac, 6);
 
-// SOURCES, by address (IPv6: its /64, zero-padded): token buckets of those who want a session.
+// SOURCES, by address (IPv6: its /64, zero-padded), and TOTALS: token buckets of those who want a session.
 struct bucket {
 	__u64 at;
 	__u64 tokens; // in nanoseconds of refill

@@ -92,6 +92,9 @@ class Reflex:
     def limit(self, rate: int) -> None:
         """Let so many initiations of a source pass, at once and in a second; 50 at first."""
 
+    def trust_cookies(self, secret: bytes, until: float) -> None:
+        """Know what the core's cookies are made with, until a boot-time second."""
+
     def attach_underlay(self, ifindex: int, mechanism: str) -> None:
         """Receive there: by `tc`, or `xdp` (in the driver) and tc."""
 

@@ -6,13 +6,17 @@ from collections.abc import Callable, Generator
 
 import pytest
 
+from omninervous._native import Reflex
+from omninervous.core.cookies import mac1_key
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.namespaces import Lab, Namespace, clean_leftovers
 from omninervous.lab.topology import Host, TwoNats
 from omninervous.lab.topology import pair_lan as make_pair_lan
 from omninervous.lab.topology import two_nats as make_two_nats
+from tests.netns.reflex_packets import OUR_KEY, PORT
 
 _LOG_LINES = 60
+_LOOPBACK = 1
 
 DaemonFactory = Callable[..., Daemon]
 
@@ -65,3 +69,11 @@ def daemon(lab: Lab) -> DaemonFactory:
         return Daemon(lab, namespace, name).launch(*arguments).wait_ready()
 
     return start
+
+
+@pytest.fixture
+def lane() -> Generator[Reflex, None, None]:
+    """The reflex lane's programs in the kernel, attached to nothing."""
+    made = Reflex(_LOOPBACK, bytes([2, 0, 0, 0, 0, 2]), mac1_key(OUR_KEY), PORT, 16)
+    yield made
+    made.close()

@@ -3,41 +3,23 @@ vectors, the verdicts against the reference engine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import struct
-import time
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from omninervous._native import Reflex
-from omninervous.core.cookies import with_macs
 from omninervous.core.dataplane import Aead, LaneKeys, OpenLanes
-from omninervous.wire.frame import internet_checksum
 from tests.datapaths import Side, drops, twins
 from tests.differential.frames import Frames, Station
+from tests.netns.reflex_packets import OTHER_ID, PORT, TCX_DROP, TCX_NEXT, TCX_REDIRECT, THEIR_ID, packet
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-PORT = 51820
-TCX_NEXT, TCX_DROP, TCX_REDIRECT = 0xFFFFFFFF, 2, 7
 _SHORTEST = 34
-_LOOPBACK = 1
 _LANE = 8
-OUR_KEY = b"\x02" * 32
-THEIR_ID, OTHER_ID = b"\x03" * 32, b"\x04" * 32
-
-
-@pytest.fixture
-def lane() -> Generator[Reflex, None, None]:
-    """The programs in the kernel, attached to nothing."""
-    mac1_key = hashlib.blake2s(b"mac1----" + OUR_KEY).digest()
-    made = Reflex(_LOOPBACK, bytes([2, 0, 0, 0, 0, 2]), mac1_key, PORT, 16)
-    yield made
-    made.close()
 
 
 def seal(lane: Reflex, key: bytes, nonce: bytes, message: bytes) -> bytes:
@@ -88,14 +70,6 @@ def test_published_vectors(lane: Reflex) -> None:
 
 
 # ---------------------------------------------------------------- verdicts
-
-
-def packet(payload: bytes, *, tos: int = 0, port: int = PORT) -> bytes:
-    """A datagram from edge 1 to us."""
-    header = struct.pack(">BBHHHBBH", 0x45, tos, 28 + len(payload), 0, 0x4000, 64, 17, 0)
-    header += bytes([192, 0, 2, 1, 127, 0, 0, 1])
-    header = header[:10] + internet_checksum(header).to_bytes(2, "big") + header[12:]
-    return bytes(12) + b"\x08\x00" + header + struct.pack(">HHHH", 51820, port, 8 + len(payload), 0) + payload
 
 
 class Pair:
@@ -226,39 +200,6 @@ def test_other_traffic_is_left_alone(lane: Reflex, seed: int) -> None:
         for program, passes in (("tc_synapse", TCX_NEXT), ("xdp_synapse", 2)):
             assert lane.test_run(program, each)[:2] == (passes, each)
     assert lane.counters() == before
-
-
-def test_the_rate_of_initiations_is_what_it_was_set_to(lane: Reflex) -> None:
-    asking = packet(with_macs(OUR_KEY, bytes([1, 0, 0, 0]) + bytes(144), None))
-    for rate in (7, 400):
-        lane.limit(rate)
-        began = time.monotonic()
-        verdicts = [lane.test_run("tc_synapse", asking)[0] for _ in range(600)]
-        passed = verdicts.count(TCX_NEXT)
-        assert rate <= passed <= rate * (2 + time.monotonic() - began) and verdicts[-1] == TCX_DROP
-        assert dict(lane.counters())["drop_rate_limited"] >= len(verdicts) - passed
-        time.sleep(1.1)
-
-
-def test_the_rate_is_for_strangers(lane: Reflex) -> None:
-    """Whoever forges initiations from a member's address locks no member out."""
-    lane.limit(1)
-    lane.set_peer(THEIR_ID, None, [], 1500)
-    asking = packet(with_macs(OUR_KEY, bytes([1, 0, 0, 0]) + bytes(144), None))
-
-    def passed() -> int:
-        return [lane.test_run("tc_synapse", asking)[0] for _ in range(50)].count(TCX_NEXT)
-
-    lane.set_endpoint(THEIR_ID, ("192.0.2.1", 51821), True)
-    assert passed() < 50, "another port is another machine"
-    lane.set_endpoint(THEIR_ID, ("192.0.2.1", 51820), True)
-    assert passed() == 50
-    lane.set_peer(OTHER_ID, None, [], 1500)
-    lane.set_endpoint(OTHER_ID, ("192.0.2.1", 51820), True)
-    lane.set_endpoint(THEIR_ID, ("192.0.2.9", 51820), True)
-    assert passed() == 50, "the other one is still there"
-    lane.remove_peer(OTHER_ID)
-    assert passed() < 50
 
 
 def test_an_address_that_another_peer_has_now_stays_in_the_fdb(lane: Reflex) -> None:

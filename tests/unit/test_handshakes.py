@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from omninervous.core.context import Context
-from omninervous.core.dataplane import SendDatagram
+from omninervous.core.cookies import COOKIE_LIFETIME
+from omninervous.core.dataplane import SendDatagram, TrustCookies
 from omninervous.core.events import PersistTimestamp
 from omninervous.core.handshakes import MAX_REPEATS, RESEND_AFTER, Handshakes
 from omninervous.core.noise import ZERO_PSK
@@ -116,6 +117,25 @@ def test_cookies_prove_an_address_under_load() -> None:
     ((_, proven),) = own.sent()
     assert proven[:-16] == data[:-16] and proven[-16:] != bytes(16)
     assert peer.handshakes.open(at(1.3), Y, proven) is not None
+
+
+def test_the_engine_knows_the_secret_of_every_cookie() -> None:
+    peer = Side("peer", under_load=1)
+    peer.ctx.endpoints[Y] = OWN
+    data = initiate(Side("own"))
+    told = []
+    for now in (1.0, 1.01, 1.02, 2.0 + COOKIE_LIFETIME, 2.01 + COOKIE_LIFETIME):
+        try:
+            peer.handshakes.open(at(now), Y, data)
+        except RemoteError as error:
+            assert error.reason == "under_load"
+        given = list(peer.ctx.commands)
+        peer.ctx.commands.clear()
+        told += [each for each in given if isinstance(each, TrustCookies)]
+        assert not any(isinstance(each, TrustCookies) for each in given[1:]), "before the cookie leaves"
+    first, second = told
+    assert (first.until, second.until) == (1.01 + COOKIE_LIFETIME, 2.01 + 2 * COOKIE_LIFETIME)
+    assert first.secret != second.secret and first.secret.hex() not in repr(first)
 
 
 def test_a_cookie_for_nothing_pending_is_refused() -> None:

@@ -28,6 +28,7 @@ from omninervous.core.dataplane import (
     SetEndpoint,
     SetFlood,
     SetPeer,
+    TrustCookies,
 )
 from omninervous.synapse.port import Synapse
 from omninervous.synapse.reflex import ActivityTuple, ReflexEngine
@@ -36,6 +37,7 @@ from tests.datapaths import FAR_FUTURE, twins, udp_frame
 from tests.engines import EngineOnLoopback
 
 PEER = bytes(31) + b"\x01"
+SECRET = bytes(range(32))
 MAC = bytes([2, 0, 0, 0, 0, 9])
 THERE = Endpoint("127.0.0.1", 9)
 
@@ -131,12 +133,13 @@ def test_the_kernel_knows_peers_sessions_and_datagrams_but_no_key_of_lane_0(
     peer = SetPeer(PEER, Link.ETHERNET, MAC, (), mtu=1400)
     datagram = SendDatagram(THERE, b"\x01\0\0\0".ljust(148, b"i"))
     engine.submit([peer, SetFlood((PEER,)), SetEndpoint(PEER, THERE, 90), SetEndpoint(PEER, THERE)])
-    engine.submit([installed(7), datagram, RemoveSession(7), RemovePeer(PEER)])
+    engine.submit([installed(7), TrustCookies(SECRET, 9.0), datagram, RemoveSession(7), RemovePeer(PEER)])
     assert kernel.take() == [
         ("set_peer", PEER, MAC, [], 1400),
         ("set_endpoint", PEER, THERE, False),
         ("set_endpoint", PEER, THERE, True),
         ("install_session", PEER, 7, 8, FAR_FUTURE),
+        ("trust_cookies", SECRET, 9.0),
         ("note_datagram", THERE, datagram.data),
         ("remove_session", 7),
         ("remove_peer", PEER),

@@ -44,13 +44,17 @@ impl Reflex {
     fn new(
         py: Python<'_>, overlay: u32, own_mac: [u8; 6], mac1_key: [u8; 32], port: u16, sessions: u32,
     ) -> PyResult<Self> {
-        let own = Own { overlay, mac: own_mac, mac1_key, port, rate: RATE };
+        let own = Own { overlay, mac: own_mac, mac1_key, port, rate: RATE, cookies: ([0; 32], 0) };
         let lane = py.detach(|| Lane::open(own, sessions)).map_err(|it| os_error(&it))?;
         Ok(Self { lane: Mutex::new(Some(lane)) })
     }
 
     fn limit(&self, py: Python<'_>, rate: u32) -> PyResult<()> {
         self.with(py, |it| it.limit(rate))
+    }
+
+    fn trust_cookies(&self, py: Python<'_>, secret: [u8; 32], until: f64) -> PyResult<()> {
+        self.with(py, |it| it.trust_cookies(secret, nanoseconds(until)))
     }
 
     fn attach_underlay(&self, py: Python<'_>, ifindex: u32, mechanism: &str) -> PyResult<()> {

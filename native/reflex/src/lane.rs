@@ -105,6 +105,12 @@ impl Lane {
         self.configure()
     }
 
+    /// Know the cookies that the control plane gives away from now on, and until when (boot-time nanoseconds).
+    pub fn trust_cookies(&mut self, secret: [u8; 32], until: u64) -> io::Result<()> {
+        self.own.cookies = (secret, until);
+        self.configure()
+    }
+
     /// Receive on an underlay.
     pub fn receive(&mut self, interface: u32, mechanism: Mechanism) -> io::Result<()> {
         self.kernel.receive(interface, mechanism)?;
@@ -393,6 +399,7 @@ impl Drop for Lane {
             }
         }
         self.own.mac1_key.zeroize();
+        self.own.cookies.0.zeroize();
     }
 }
 

@@ -99,6 +99,11 @@ class CookieChecker:
         self._secret: bytes | None = None
         self._secret_at = 0.0
 
+    @property
+    def secret(self) -> tuple[bytes, float] | None:
+        """What the newest cookie was made with, and until which boot-time second it is good."""
+        return None if self._secret is None else (self._secret, self._secret_at + COOKIE_LIFETIME)
+
     def valid_mac2(self, now_boot: float, source: Endpoint, message: bytes) -> bool:
         """Whether the message carries a cookie of ours: its sender received at `source` in the last 120 s."""
         if self._secret is None or now_boot - self._secret_at > COOKIE_LIFETIME:

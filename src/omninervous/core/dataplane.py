@@ -42,6 +42,7 @@ __all__ = [
     "SetFlood",
     "SetPeer",
     "SourceChanged",
+    "TrustCookies",
     "UnderlayError",
 ]
 
@@ -169,6 +170,16 @@ class SendDatagram:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustCookies:
+    """The secret behind the cookies that the core gives away from now on. Only who sieves initiations ahead of the core
+    needs it: one with a valid mac2 must reach it, however many others come."""
+
+    secret: bytes = field(repr=False)
+    until: float
+    """Boot-time second."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendControl:
     """Seal a plaintext on lane 0 of a session. Empty = keepalive; else its first byte is a payload kind."""
 
@@ -203,6 +214,7 @@ Command = (
     | RemoveSession
     | SetEndpoint
     | SendDatagram
+    | TrustCookies
     | SendControl
     | SendFrames
     | DeliverFrames

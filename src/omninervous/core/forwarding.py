@@ -23,6 +23,7 @@ from omninervous.core.dataplane import (
     SetEndpoint,
     SetFlood,
     SetPeer,
+    TrustCookies,
 )
 from omninervous.core.fragments import Reassembler, ReassemblyPool
 from omninervous.core.guard import SourceGuard
@@ -194,6 +195,7 @@ class ForwardingTable:
             SelectSession: self._select_session,
             RemoveSession: self._remove_session,
             SetEndpoint: self._set_endpoint,
+            TrustCookies: lambda _: None,  # every initiation goes to the core
         }
 
     def apply(self, command: object) -> bool:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from omninervous.core.clock import Now
 from omninervous.core.context import Context
 from omninervous.core.cookies import CookieChecker, MacGenerator, mac1_valid
-from omninervous.core.dataplane import PeerId, SendDatagram
+from omninervous.core.dataplane import PeerId, SendDatagram, TrustCookies
 from omninervous.core.events import PersistTimestamp
 from omninervous.core.noise import IncomingInitiation, Initiator, Transport
 from omninervous.core.ratelimit import RateLimiter, source_key
@@ -85,6 +85,7 @@ class Handshakes:
         self._newest: OrderedDict[PeerId, tuple[bytes, float]] = OrderedDict()  # timestamp answered last, and when
         config = ctx.config
         self._cookies = CookieChecker(ctx.keys.public, ctx.entropy)
+        self._trusted: tuple[bytes, float] | None = None  # the secret that the engine has
         self._load = RateLimiter(config.under_load, config.under_load, capacity=1)
         self._new_sessions = RateLimiter(config.sessions_per_ip, config.sessions_per_ip)
         self._cookie_sessions = RateLimiter(config.sessions_per_ip, config.sessions_per_ip)
@@ -202,8 +203,7 @@ class Handshakes:
         known = source in ctx.endpoints
         if not self._load.allow(now.boot, "") and not proven:
             if known:
-                ctx.commands.append(SendDatagram(source, self._cookies.reply(now.boot, data, source)))
-                ctx.count("cookies_sent")
+                self._send_cookie(now, source, data)
             raise RemoteError("under_load")
         limiter = self._cookie_sessions if proven else self._new_sessions
         if not known and not limiter.allow(now.boot, source_key(source.host)):
@@ -248,6 +248,15 @@ class Handshakes:
             if answer.local_index == local_index:
                 return tuple(dict.fromkeys(answer.sent_to))
         return ()
+
+    def _send_cookie(self, now: Now, source: Endpoint, data: bytes) -> None:
+        ctx = self._ctx
+        reply = self._cookies.reply(now.boot, data, source)
+        if self._cookies.secret is not None and self._cookies.secret != self._trusted:
+            self._trusted = self._cookies.secret
+            ctx.commands.append(TrustCookies(*self._trusted))
+        ctx.commands.append(SendDatagram(source, reply))
+        ctx.count("cookies_sent")
 
     # ------------------------------------------------------------ indices
 

@@ -33,6 +33,7 @@ from omninervous.core.dataplane import (
     SetFlood,
     SetPeer,
     SourceChanged,
+    TrustCookies,
     UnderlayError,
 )
 from omninervous.wire.address import Endpoint
@@ -139,6 +140,7 @@ def table_handlers(tables: Tables, entropy: Entropy) -> Handlers:
         SelectSession: lambda it: tables.select_session(it.peer, it.local_index),
         RemoveSession: lambda it: tables.remove_session(it.local_index),
         SetEndpoint: lambda it: tables.set_endpoint(it.peer, it.endpoint, it.budget),
+        TrustCookies: lambda _: None,  # every initiation goes to the core
     }
 
 

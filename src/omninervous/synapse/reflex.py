@@ -30,6 +30,7 @@ from omninervous.core.dataplane import (
     SessionActivity,
     SetEndpoint,
     SetPeer,
+    TrustCookies,
 )
 from omninervous.synapse.native import events_of
 from omninervous.synapse.port import Synapse
@@ -53,6 +54,7 @@ class KernelLane(Protocol):
     def select_session(self, peer: bytes, local_index: int) -> None: ...
     def remove_session(self, local_index: int) -> None: ...
     def note_datagram(self, endpoint: tuple[str, int], data: bytes) -> None: ...
+    def trust_cookies(self, secret: bytes, until: float) -> None: ...
     def events(self) -> list[tuple[Any, ...]]: ...
     def activity(self) -> list[ActivityTuple]: ...
     def counters(self) -> list[tuple[str, int]]: ...
@@ -165,6 +167,8 @@ class ReflexEngine:
                 kernel.set_endpoint(peer, command.endpoint, command.budget is None)
             case SendDatagram():
                 kernel.note_datagram(command.endpoint, command.data)
+            case TrustCookies():
+                kernel.trust_cookies(command.secret, command.until)
             case InstallSession(peer=peer, local_index=index):
                 self._sessions[index] = _Session(peer)
                 kernel.install_session(peer, index, command.remote_index, command.expires_at)
