@@ -183,7 +183,6 @@ class Fabric:
             self._suspect(data, error)
             raise
         peer = self.peers[established.transport.remote_static]
-        self._ctx.solved("psk_mismatch", peer.profile.id.hex())
         self._ctx.trials.answer(now.boot, peer.profile.id, source)
         peer.handle_established(now, source, established)
 
@@ -393,6 +392,7 @@ class Fabric:
     # ------------------------------------------------------------ peers come and go
 
     def _peer_available(self, now: Now, key: PeerId) -> None:
+        self._ctx.solved("psk_mismatch", key.hex())
         view = self.view_of(key)
         if view is not None:
             view.handle_available(now)
