@@ -63,6 +63,33 @@ def test_a_reload_applies_what_it_can_and_drops_no_session(lab: Lab, pair_lan: t
     pair.a.process.wait_for_output('"applied": ["log_format", "max_sessions_per_ip"]', 10.0)
 
 
+def test_a_reload_adds_and_removes_peers(lab: Lab, pair_lan: tuple[Host, Host]) -> None:
+    pair = Pair(lab, pair_lan)
+    file = lab.directory / "one.toml"
+    file.write_text("")
+    pair.a.launch("--config", str(file)).wait_ready()
+    pair.start_b().wait_ready()
+    assert pair.a.status()["missing"]
+    entry = f'[[peer]]\nkey = "{pair.key_b}"\nendpoint = "{pair_lan[1].address}:51820"\n'
+    file.write_text(entry)
+    assert pair.a.ask("reload") == {"applied": ["peer"], "needs_restart": []}
+    pair.a.wait_for_peer()
+    pair.b.wait_for_peer()
+    where, there = pair_lan[0].namespace, vip(pair.b)
+    assert ping(where, there).loss == 0
+    status = pair.a.status()
+    assert len(status["named_peers"]) == 1 and not status["missing"]
+
+    file.write_text(f'{entry}[[peer]]\nkey = "{pair.key_a}"\n')
+    with pytest.raises(SystemFailure, match="this machine's own key"):
+        pair.a.ask("reload")
+    assert ping(where, there).loss == 0, "nothing was changed"
+    file.write_text("")
+    assert pair.a.ask("reload") == {"applied": ["peer"], "needs_restart": []}
+    assert not pair.a.peers() and pair.a.status()["missing"]
+    assert ping(where, there).received == 0
+
+
 def test_a_nucleus_is_told_by_a_file_and_reloads(lab: Lab) -> None:
     file = lab.directory / "nucleus.toml"
     file.write_text('[daemon]\nmode = "nucleus"\nport = 7001\n')

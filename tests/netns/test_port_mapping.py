@@ -55,3 +55,18 @@ def test_who_says_off_asks_nobody(lab: Lab, symmetric: TwoNats) -> None:
     assert a.ask("netcheck")["port_mapping"] == {"wanted": False, "gateways": []}
     assert mappings(symmetric.nat_a) == ""
     assert ping(symmetric.edge_b.namespace, str(PAIR_VIPS[0]), 10).received == 0
+
+
+def test_a_reload_asks_and_gives_back(lab: Lab, symmetric: TwoNats) -> None:
+    start_miniupnpd(lab, symmetric.internet, symmetric.nat_a, pcp=True, upnp=True)
+    file = lab.directory / "edge.toml"
+    file.write_text('[network]\nport_mapping = "off"\n')
+    _, a, _ = start_cluster(lab, symmetric, "--config", str(file))
+    file.write_text("")
+    assert a.ask("reload") == {"applied": ["port_mapping"], "needs_restart": []}
+    assert mapped(a)["outside"].startswith(f"{OUTSIDE}:")
+    assert str(symmetric.edge_a.address) in mappings(symmetric.nat_a)
+    file.write_text('[network]\nport_mapping = "off"\n')
+    assert a.ask("reload") == {"applied": ["port_mapping"], "needs_restart": []}
+    wait_for("the mapping's end", lambda: mappings(symmetric.nat_a) == "")
+    assert a.ask("netcheck")["port_mapping"] == {"wanted": False, "gateways": []}

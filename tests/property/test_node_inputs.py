@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from omninervous.core.dataplane import (
     SourceChanged,
     UnderlayError,
 )
+from omninervous.core.events import PeerConfig
 from omninervous.core.membership import issue
 from omninervous.core.vip import derive_claim
 from omninervous.wire.membership import VipClaim
@@ -91,6 +94,31 @@ def test_no_event_breaks_a_node(data: st.DataObject) -> None:
         a.do(lambda node, now, event=event: node.handle_events(now, [event]))  # type: ignore[misc]
         world.run(data.draw(st.sampled_from([0.0, 0.3, 7.0])))
     world.run(30.0)
+
+
+NAMED = [
+    PeerConfig(A.x25519_public, A.public, X),
+    PeerConfig(B.x25519_public, B.public, Y),
+    PeerConfig(B.x25519_public, B.public, None, bytes([1]) * 32),
+    PeerConfig(B.x25519_public, None, Y, allowed_ips=(IPv4Network("10.9.0.0/24"),)),
+    PeerConfig(bytes([9]) * 32, None, Z, allowed_ips=(IPv4Network("10.0.0.0/8"),)),
+]
+
+
+@given(st.data())
+def test_events_of_peers_that_were_just_named_or_removed_break_nothing(data: st.DataObject) -> None:
+    world, a, b = living_pair()
+    status = a.peer(b)
+    assert status is not None
+    indices = st.sampled_from([session.local_index for session in status.sessions] + [0])
+    lists = st.lists(st.sampled_from(NAMED), max_size=3, unique_by=lambda each: each.x25519)
+    for peers, event in data.draw(st.lists(st.tuples(lists, events(indices)), max_size=8)):
+        a.do(lambda node, now, peers=peers: node.set_peers(now, peers))  # type: ignore[misc]
+        a.do(lambda node, now, event=event: node.handle_events(now, [event]))  # type: ignore[misc]
+        world.run(data.draw(st.sampled_from([0.0, 0.3, 7.0])))
+    b_again = PeerConfig(B.x25519_public, B.public, b.address)
+    a.do(lambda node, now: node.set_peers(now, [b_again]))
+    assert world.run(60.0, until=lambda: a.connected(b)), world.context()
 
 
 def entries(edge: Edge) -> st.SearchStrategy[PeerEntry]:

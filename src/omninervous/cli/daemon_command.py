@@ -172,7 +172,7 @@ def _rereader(given: CommandLine, started: Layers, config_of: Callable[[Layers],
         nonlocal last
         layers = given.layers()
         config = config_of(layers)
-        live = {each.option for each in SETTINGS if each.live}
+        live = {each.option for each in (*SETTINGS, *PEER_SETTINGS) if each.live}
         applied = tuple(name for name in layers.changed(last) if name in live)
         restart = tuple(name for name in layers.changed(started) if name not in live)
         last = layers

@@ -234,6 +234,7 @@ SETTINGS: tuple[Setting, ...] = (
         *("network", "port_mapping", "Ask the router for an open port, by PCP, NAT-PMP or UPnP."),
         choices=PORT_MAPPING,
         default="auto",
+        live=True,
         panel=_BELOW,
         edge_only=True,
     ),
@@ -296,6 +297,7 @@ PEER_SETTINGS: tuple[Setting, ...] = (
     Setting(
         *("peer", "key", "A machine to meet without a Nucleus; can be repeated.", "KEY"),
         check=parse_peer,
+        live=True,
         panel=_PEERS,
         name="peer",
         edge_only=True,

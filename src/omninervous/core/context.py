@@ -197,6 +197,8 @@ class Context:
 
     def __init__(self, config: NodeConfig, identity: Identity, entropy: Entropy) -> None:
         self.config: Final = config
+        self.peers = config.peers
+        """Those that the user names; a reload may change them."""
         self.identity: Final = identity
         self.entropy: Final = entropy
         self.keys: Final = StaticKeys(identity.x25519_private)

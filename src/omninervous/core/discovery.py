@@ -68,7 +68,6 @@ class Discovery:
         self._ctx = ctx
         self._roster = roster
         self._own = own
-        self._routed = [peer for peer in ctx.config.peers if peer.ed25519 is None]
         self._waiting: OrderedDict[Target, list[bytes]] = OrderedDict()
 
     def handle_frame(self, frame: bytes) -> Outcome:
@@ -140,16 +139,17 @@ class Discovery:
 
     def _route(self, address: IPv4Address | IPv6Address) -> PeerConfig | None:
         """The stock peer with the longest prefix that holds the address."""
+        routed = [peer for peer in self._ctx.peers if peer.ed25519 is None]
         best = max(
             (
                 (network.prefixlen, -order)
-                for order, peer in enumerate(self._routed)
+                for order, peer in enumerate(routed)
                 for network in peer.allowed_ips
                 if address in network
             ),
             default=None,
         )
-        return None if best is None else self._routed[-best[1]]
+        return None if best is None else routed[-best[1]]
 
 
 def _reply(frame: bytes, address: IPv4Address | IPv6Address, mac: bytes) -> bytes:

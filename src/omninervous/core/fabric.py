@@ -33,7 +33,7 @@ from omninervous.core.context import (
     TimerKey,
 )
 from omninervous.core.dataplane import PeerId
-from omninervous.core.events import IdentityCloned, NodeSnapshot
+from omninervous.core.events import IdentityCloned, NodeSnapshot, PeerConfig
 from omninervous.core.handshakes import Handshakes
 from omninervous.core.inquiry import Inquiry
 from omninervous.core.neighbours import Neighbours
@@ -105,6 +105,13 @@ class Fabric:
     def set_peer_endpoints(self, now: Now, key: PeerId, endpoints: tuple[Endpoint, ...]) -> None:
         """What the name of a configured peer's endpoint resolves to."""
         self._neighbours.set_endpoints(now, key, endpoints)
+
+    def set_peers(self, now: Now, peers: tuple[PeerConfig, ...]) -> None:
+        """The user names these peers from now on."""
+        self._neighbours.set_named(now, peers)
+        own = self._own
+        if not self._views and not self._neighbours.muted and self._neighbours.roster.holder(own.claim.address) is None:
+            self._grant(now)  # whoever had it has gone
 
     def network_changed(self, now: Now) -> None:
         """The way to everybody may be another one: ask at once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from omninervous.core.clock import Now
 from omninervous.core.context import Context, MemberChanged, QueryWanted
 from omninervous.core.dataplane import PeerId, SetFlood
-from omninervous.core.events import PersistMembers
+from omninervous.core.events import PeerConfig, PersistMembers
 from omninervous.core.handshakes import Handshakes
 from omninervous.core.identity import synthetic_mac
 from omninervous.core.own import OwnAddress
@@ -20,6 +20,7 @@ from omninervous.core.roster import Known, Roster
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import CloseReason
+from omninervous.wire.keytext import encode_key
 from omninervous.wire.signalling import PeerEntry
 
 __all__ = ["SAVE_AFTER", "Neighbours"]
@@ -58,17 +59,52 @@ class Neighbours:
             if known is not None:
                 known.signalled = cached.endpoints
         self.roster.dirty = False
-        for configured in self._ctx.config.peers:
-            if configured.x25519 == self._ctx.identity.x25519_public:
-                continue  # the command line refuses it with a message
-            kind = Kind.WIREGUARD if configured.ed25519 is None else Kind.PAIR
-            profile = PeerProfile(
-                configured.x25519, kind, configured.psk, configured.ed25519, configured.endpoint, configured.allowed_ips
-            )
-            peer = self.peers[profile.id] = Peer(self._ctx, self._handshakes, self._own, profile)
-            peer.set_policy(synthetic_mac(profile.id) if kind is Kind.WIREGUARD else None)
-            if configured.endpoint is not None:
-                self._call(now, peer)
+        for configured in self._ctx.peers:
+            self._add_named(now, configured)
+
+    def set_named(self, now: Now, peers: tuple[PeerConfig, ...]) -> None:
+        """The user names these peers from now on. Who is named as before keeps its sessions; whose entry is another one
+        is met anew."""
+        before, after = ({each.x25519: each for each in named} for named in (self._ctx.peers, peers))
+        self._ctx.peers = peers
+        for key, configured in before.items():
+            if after.get(key) != configured:
+                self._remove_named(key)
+        for key, configured in after.items():
+            if before.get(key) != configured:
+                self._add_named(now, configured)
+
+    def _add_named(self, now: Now, configured: PeerConfig) -> None:
+        key = configured.x25519
+        if key == self._ctx.identity.x25519_public or key in self._ctx.nuclei:
+            return  # our own key: the command line refuses it with a message
+        if key in self.peers:  # as a member of the cluster, until now
+            self.peers[key].close(CloseReason.OTHER)
+            self._drop(key)
+        kind = Kind.WIREGUARD if configured.ed25519 is None else Kind.PAIR
+        profile = PeerProfile(
+            key, kind, configured.psk, configured.ed25519, configured.endpoint, configured.allowed_ips
+        )
+        peer = self.peers[key] = Peer(self._ctx, self._handshakes, self._own, profile)
+        peer.set_policy(synthetic_mac(key) if kind is Kind.WIREGUARD else None)
+        self.roster.flood_dirty = True
+        if self.roster.find(key) is not None:
+            self.roster.changed[key] = None  # its addresses are known already
+        if configured.endpoint is not None and not self.muted:
+            self._call(now, peer)
+
+    def _remove_named(self, key: PeerId) -> None:
+        peer, known = self.peers.get(key), self.roster.find(key)
+        if peer is None or peer.profile.kind not in (Kind.PAIR, Kind.WIREGUARD):
+            return
+        peer.close(CloseReason.REMOVED)
+        self._drop(key)
+        if known is not None and known.membership is None:
+            self.roster.forget(key)
+        about = (key.hex(), "" if peer.profile.identity is None else encode_key(peer.profile.identity))
+        for code, subject in list(self._ctx.problems):
+            if subject and subject in about:
+                self._ctx.solved(code, subject)
 
     def set_endpoints(self, now: Now, key: PeerId, endpoints: tuple[Endpoint, ...]) -> None:
         """What the name of a configured peer's endpoint resolves to."""

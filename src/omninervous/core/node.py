@@ -35,7 +35,7 @@ from omninervous.core.dataplane import (
     SourceChanged,
     UnderlayError,
 )
-from omninervous.core.events import NodeConfig, NodeEvent, NodeSnapshot
+from omninervous.core.events import NodeConfig, NodeEvent, NodeSnapshot, PeerConfig
 from omninervous.core.fabric import Fabric
 from omninervous.core.identity import Identity
 from omninervous.core.pathkind import Network
@@ -136,6 +136,11 @@ class Node:
     def set_peer_endpoints(self, now: Now, peer: PeerId, endpoints: Sequence[Endpoint]) -> None:
         """What the name of a configured peer's endpoint resolves to."""
         self._fabric.set_peer_endpoints(now, peer, tuple(endpoints))
+        self._fabric.settle(now)
+
+    def set_peers(self, now: Now, peers: Sequence[PeerConfig]) -> None:
+        """The user names these peers from now on: others go, new ones are met, the same ones keep their sessions."""
+        self._fabric.set_peers(now, tuple(peers))
         self._fabric.settle(now)
 
     def reset_sessions(self, now: Now, reason: str) -> None:

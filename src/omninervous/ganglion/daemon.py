@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -33,7 +34,7 @@ from omninervous.ganglion.config import EdgeConfig
 from omninervous.ganglion.engines import EngineChoice, choose_engine, start_engine
 from omninervous.ganglion.metrics import edge_metrics
 from omninervous.ganglion.names import Names, Target
-from omninervous.ganglion.node_config import node_config
+from omninervous.ganglion.node_config import named_peers, node_config
 from omninervous.ganglion.overlay import Overlay
 from omninervous.ganglion.pathtools import PathTools
 from omninervous.ganglion.persist import Memory
@@ -116,7 +117,10 @@ def _check_identity(config: EdgeConfig, state: StateDir) -> None:
     seed = state.load_seed()
     if seed is None:
         return
-    own = Identity.from_seed(seed)
+    _refuse_own_key(config, Identity.from_seed(seed))
+
+
+def _refuse_own_key(config: EdgeConfig, own: Identity) -> None:
     if any(peer.x25519 == own.x25519_public for peer in config.peers):
         raise UserError("--peer is this machine's own key: give the key that --init printed on the other machine")
 
@@ -359,10 +363,18 @@ class EdgeDaemon:
 
     def _apply(self, config: EdgeConfig) -> None:
         """What of a new configuration needs no new start. UserError: nothing was changed."""
+        _refuse_own_key(config, self._identity)
         self._metrics.move(config.metrics)
         logs.configure(config.log_format, verbose=config.verbose)
         self._node.limit_sessions(config.sessions_per_ip)
         self._reflex.limit_sessions(config.sessions_per_ip)
+        self._mapper.want(config.port_mapping, self._underlay)
+        if config.peers != self._config.peers:
+            self._config = replace(self._config, peers=config.peers)
+            self._node.set_peers(clock.now(), named_peers(config))
+            self._names.follow(config.peers)
+            self._look_at = clock.now().boot
+            self._drain()
 
     def _collect(self) -> Iterable[Metric]:
         snapshot = self._node.snapshot(clock.now())

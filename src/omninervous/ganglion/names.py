@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from omninervous.core.events import NodeSnapshot, Problem
-from omninervous.ganglion.config import EdgeConfig
+from omninervous.ganglion.config import EdgeConfig, PeerPlace
 from omninervous.ganglion.resolve import NameCache, resolve
 from omninervous.hostos import clock
 from omninervous.wire.address import Endpoint
@@ -27,7 +27,12 @@ class Names:
         self._resolved = resolved
         self._tasks: set[asyncio.Task[None]] = set()
         self._caches: dict[Target, NameCache] = {str(each.place): NameCache(each.place) for each in config.nuclei}
-        for peer in config.peers:
+        self.follow(config.peers)
+
+    def follow(self, peers: Iterable[PeerPlace]) -> None:
+        """The operator names these peers from now on. All names are looked up again: some may belong to new peers."""
+        self._caches = {target: cache for target, cache in self._caches.items() if isinstance(target, str)}
+        for peer in peers:
             if peer.endpoint is not None and peer.endpoint.literal is None:
                 self._caches[peer.x25519] = NameCache(peer.endpoint)
 
@@ -44,7 +49,8 @@ class Names:
 
     async def _look_up(self, target: Target, cache: NameCache) -> None:
         endpoints = await resolve(cache.place, ipv6=self._ipv6)
-        if cache.done(clock.now().boot, endpoints):
+        changed = cache.done(clock.now().boot, endpoints)
+        if changed and self._caches.get(target) is cache:
             self._resolved(target, endpoints)
 
     def problems(self) -> tuple[Problem, ...]:

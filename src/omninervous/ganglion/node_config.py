@@ -10,7 +10,7 @@ from omninervous.ganglion.config import EdgeConfig
 from omninervous.ganglion.engines import EngineChoice
 from omninervous.ganglion.persist import Remembered
 
-__all__ = ["node_config"]
+__all__ = ["named_peers", "node_config"]
 
 
 def node_config(
@@ -35,16 +35,7 @@ def node_config(
             )
             for each in config.nuclei
         ),
-        peers=tuple(
-            PeerConfig(
-                x25519=each.x25519,
-                ed25519=each.ed25519,
-                endpoint=None if each.endpoint is None else each.endpoint.literal,
-                psk=each.psk,
-                allowed_ips=each.allowed_ips,
-            )
-            for each in config.peers
-        ),
+        peers=named_peers(config),
         name=config.name,
         mtu=config.mtu,
         sessions_per_ip=config.sessions_per_ip,
@@ -53,4 +44,18 @@ def node_config(
         members=remembered.members,
         lanes=(*choice.lanes, *kernel_lanes),
         aeads=choice.aeads,
+    )
+
+
+def named_peers(config: EdgeConfig) -> tuple[PeerConfig, ...]:
+    """The operator's peers. Endpoints with a name come later, from DNS."""
+    return tuple(
+        PeerConfig(
+            x25519=each.x25519,
+            ed25519=each.ed25519,
+            endpoint=None if each.endpoint is None else each.endpoint.literal,
+            psk=each.psk,
+            allowed_ips=each.allowed_ips,
+        )
+        for each in config.peers
     )

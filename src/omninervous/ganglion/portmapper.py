@@ -40,6 +40,7 @@ class PortMapper:
         self._wanted = wanted
         self._leases: dict[Way, Lease] = {}
         self._keepers: dict[Way, asyncio.Task[None]] = {}
+        self._giving_back: asyncio.Task[None] | None = None
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -56,12 +57,30 @@ class PortMapper:
             if way not in self._keepers:
                 self._keepers[way] = asyncio.get_running_loop().create_task(self._keep(way))
 
+    def want(self, wanted: bool, underlay: Underlay | None) -> None:
+        """Whether gateways are asked from now on. What they gave goes back to them."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        if not wanted:
+            self._giving_back = asyncio.get_running_loop().create_task(self._give_back())
+        elif underlay is not None:
+            self.follow(underlay)
+
     async def close(self) -> None:
         """Delete what was mapped, as far as the gateways still answer."""
-        for task in self._keepers.values():
+        if self._giving_back is not None:
+            await self._giving_back
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        keepers, self._keepers = self._keepers, {}
+        for task in keepers.values():
             task.cancel()
-        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        await asyncio.gather(*keepers.values(), return_exceptions=True)
         leases, self._leases = self._leases, {}
+        if leases:
+            self._changed()
         deletions = [gateway.ask(way, self._port, lease, lifetime=0) for way, lease in leases.items()]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS):
@@ -75,6 +94,8 @@ class PortMapper:
         }
 
     async def _keep(self, way: Way) -> None:
+        if self._giving_back is not None:
+            await asyncio.wait([self._giving_back])  # it would delete what we are about to get
         while True:
             earlier = self._leases.get(way)
             lease = await gateway.ask(way, self._port, earlier)
