@@ -6,11 +6,13 @@ their descriptors at the end tell whether anything leaks.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 import time
 from collections.abc import Callable
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from omninervous.lab.cut import cut, mend
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.echo import Echoes
 from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.nat import NatKind
 from omninervous.lab.natbuild import NatNetwork
 from omninervous.lab.natlab import meetings_of, start, wait_until_joined
 from omninervous.lab.natsites import SITES, judge
@@ -30,6 +33,9 @@ TROUBLE_SECONDS = float(os.environ.get("SOAK_CHAOS_SECONDS", "600"))
 HEALED_WITHIN = 90.0
 """Seconds: a registration that was lost is renewed within a heartbeat and an attempt at most (docs/PROTOCOL.md)."""
 RSS_GROWTH = 32 << 20
+SPARE = 100
+"""From this host number on, the addresses of every network are free."""
+CONES = (NatKind.FULL_CONE, NatKind.ADDRESS_RESTRICTED)
 BAD_END = re.compile(r"Traceback|internal error|panicked|has stopped:")
 
 
@@ -41,12 +47,20 @@ class Trouble:
         self._random = random.Random(seed)
         self._repairs: list[tuple[float, Callable[[], object]]] = []
         self._dark: set[str] = set()
+        # A rule of the others' boxes names an address of theirs.
+        self._movable = [each for each in network.machines if not set(each.site.nats[:1]) & set(CONES)]
+        self._renumberable = [
+            box for box, site in network.sites_of_boxes if box.kind is not NatKind.SEQUENTIAL and not site.hairpin
+        ]
+        self._spare = SPARE
         self.happened: dict[str, int] = {}
 
     def run(self, seconds: float) -> None:
         began = time.monotonic()
+        kinds = [self._forget, self._cut, self._cut_edge, self._kill_nucleus, self._black_out]
+        kinds += [self._move, self._renumber]
         while (now := time.monotonic() - began) < seconds:
-            kind = self._random.choice([self._forget, self._cut, self._cut_edge, self._kill_nucleus, self._black_out])
+            kind = self._random.choice(kinds)
             kind(now)
             name = kind.__name__.lstrip("_")
             self.happened[name] = self.happened.get(name, 0) + 1
@@ -87,9 +101,39 @@ class Trouble:
 
         self._repairs.append((now + self._random.uniform(0.5, 25.0), repair))
 
+    def _move(self, _now: float) -> None:
+        """A machine gets another address, of each version that it has."""
+        machine = self._random.choice(self._movable)
+        self._readdress(machine.host.namespace, machine.host.interface)
+
+    def _renumber(self, _now: float) -> None:
+        """A whole site gets another public address; its router forgets what it knew."""
+        box = self._random.choice(self._renumberable)
+        self._readdress(box.namespace, "wan0", versions=(4,))
+        box.namespace.run("conntrack", "-F")
+
+    def _readdress(self, where: Namespace, interface: str, versions: tuple[int, ...] = (4, 6)) -> None:
+        self._spare += 1
+        for version in versions:
+            family = f"-{version}"
+            for old in addresses(where, interface, family):
+                (route,) = json.loads(where.run("ip", "-j", family, "route", "show", "default").stdout)
+                where.ip("address", "delete", str(old), "dev", interface)
+                new = f"{old.network[self._spare]}/{old.network.prefixlen}"
+                where.ip("address", "add", new, "dev", interface, *(("nodad",) if version == 6 else ()))
+                where.ip(family, "route", "replace", "default", "via", route["gateway"], "dev", interface)
+
     def _kill_nucleus(self, _now: float) -> None:
         self._nucleus.process.kill()
         self._nucleus.launch("--mode", "nucleus", "--port", "51820").wait_ready()
+
+
+def addresses(where: Namespace, interface: str, family: str) -> list[IPv4Interface | IPv6Interface]:
+    """An interface's global addresses; `family` is -4 or -6."""
+    links = json.loads(where.run("ip", "-j", family, "address", "show", "dev", interface, "scope", "global").stdout)
+    # What does not match may stand there as an empty object.
+    infos = [each for link in links for each in link.get("addr_info", ()) if each]
+    return [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in infos]
 
 
 def rules_of(where: Namespace) -> str:

@@ -83,6 +83,11 @@ class NatNetwork:
         """NATs and firewalls."""
         return [box.nat for box in self._boxes]
 
+    @property
+    def sites_of_boxes(self) -> list[tuple[NatBox, Site]]:
+        """`boxes`, each with the site that it was made for."""
+        return [(box.nat, box.site) for box in self._boxes]
+
     def check(self) -> None:
         """Probe every machine's way out over IPv4. SystemFailure if it is not what the site's definition says."""
 
