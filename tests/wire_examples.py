@@ -92,6 +92,7 @@ EXAMPLES: list[tuple[Decoder, Message]] = [
     (decode_signalling, RegisterAck(1, RegisterStatus.PENDING)),
     (decode_signalling, Heartbeat(3, 4, 5, CURSOR, (E4,), TOKEN)),
     (decode_signalling, Heartbeat(3, 0, 0)),
+    (decode_signalling, Heartbeat(3, 0, 0, probe_at=E6)),
     (
         decode_signalling,
         HeartbeatAck(
@@ -99,6 +100,7 @@ EXAMPLES: list[tuple[Decoder, Message]] = [
         ),
     ),
     (decode_signalling, HeartbeatAck(3, 4, 5, 5)),
+    (decode_signalling, HeartbeatAck(3, 0, 0, 0, HeartbeatStatus.UNKNOWN, E4, probed=True)),
     (decode_signalling, QueryPeer(6, address=IPv4Address("10.200.0.9"), punch=True)),
     (decode_signalling, QueryPeer(6, address=IPv6Address("fd6f:6d6e:6900::1"), ask_initiate=True)),
     (decode_signalling, QueryPeer(6, mac=b"\x02abcde", punch=True, ask_initiate=True)),

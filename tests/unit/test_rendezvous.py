@@ -16,6 +16,7 @@ from omninervous.wire.control import Close, CloseReason
 from omninervous.wire.handshake import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE, decode_cookie_reply
 from omninervous.wire.hello import HELLO_SIZE, Hello, decode_hello_reply
 from omninervous.wire.signalling import (
+    Heartbeat,
     HeartbeatAck,
     HeartbeatStatus,
     PeerInfo,
@@ -242,6 +243,25 @@ def test_a_heartbeat_of_nobody_is_told_to_register() -> None:
     world = World()
     edge = world.edge(1)
     assert heartbeat_ack(world, edge).status is HeartbeatStatus.UNKNOWN
+
+
+def test_a_probe_goes_elsewhere_only_to_the_proven_address_of_who_asks_for_it() -> None:
+    world = World()
+    edge = world.edge(1)
+    elsewhere = edge.endpoint._replace(port=7)
+    datagram = edge.seal(Heartbeat(1, 0, 0, probe_at=elsewhere))
+    probe, ack = world.deliver(edge.endpoint, datagram)
+    assert probe[0] == elsewhere and len(probe[1]) < len(datagram)
+    assert isinstance(edge.open(world.now, probe[1]), Probe)
+    answer = edge.open(world.now, ack[1])
+    assert isinstance(answer, HeartbeatAck) and answer.probed and answer.observed == edge.endpoint
+    stranger, moved = Endpoint("192.0.2.251", 7), Endpoint("192.0.2.252", 7)
+    refused = world.say(edge, Heartbeat(2, 0, 0, probe_at=stranger))
+    refused += world.say(edge, Heartbeat(3, 0, 0, probe_at=moved._replace(port=8)), source=moved)
+    member = world.member(2)
+    refused += world.say(member, Heartbeat(4, 0, 0, probe_at=member.endpoint._replace(port=7)))
+    assert {where for where, _ in refused} <= {edge.endpoint, moved, member.endpoint}
+    assert world.counter("probed_elsewhere") == 1
 
 
 # ---------------------------------------------------------------- addresses and clones

@@ -80,7 +80,8 @@ def why(ctx: click.Context, peer: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def netcheck(ctx: click.Context, as_json: bool) -> None:
-    """What others see of this machine: addresses, NAT mapping (RFC 4787), IPv6, and every Nucleus's round-trip time."""
+    """What others see of this machine: addresses, NAT mapping, filtering and hairpin (RFC 4787), IPv6, open ports, and
+    every Nucleus's round-trip time. Filtering takes two Nuclei with different addresses."""
     from omninervous.hostos.control import request
 
     answer = request(chosen_state_dir(ctx), "netcheck")
@@ -90,14 +91,22 @@ def netcheck(ctx: click.Context, as_json: bool) -> None:
     click.echo(f"own addresses: {', '.join(answer['addresses']) or 'none'}")
     for family in ("ipv4", "ipv6"):
         facts = answer[family]
-        usable = f"mapping {facts['mapping']}, {facts['peers']} peers" if facts["usable"] else "not in use"
-        click.echo(f"{family}: {usable}")
+        click.echo(f"{family}: {_family_line(facts) if facts['usable'] else 'not in use'}")
         for each in facts["seen_as"]:
             click.echo(f"  {each['by']} sees us as {each['as']}")
+        for hint in facts["hints"]:
+            click.echo(f"  {hint}")
     click.echo(f"port mapping: {_port_mapping(answer['port_mapping'])}")
     for each in answer["nuclei"]:
         rtt = "" if each["rtt_ms"] is None else f", {each['rtt_ms']} ms"
         click.echo(f"Nucleus {each['name']}: {'registered' if each['registered'] else each['hint']}{rtt}")
+
+
+def _family_line(facts: dict[str, Any]) -> str:
+    words = [f"mapping {facts['mapping']}", f"filtering {facts['filtering']}"]
+    if facts["hairpin"] is not None:
+        words.append(f"hairpin {'yes' if facts['hairpin'] else 'no'}")
+    return ", ".join([*words, f"{facts['peers']} peers"])
 
 
 def _port_mapping(facts: dict[str, Any]) -> str:

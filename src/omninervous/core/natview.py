@@ -11,7 +11,7 @@ from enum import Enum
 
 from omninervous.wire.address import Endpoint
 
-__all__ = ["Mapping", "mapping_of"]
+__all__ = ["Filtering", "Mapping", "mapping_of"]
 
 
 class Mapping(Enum):
@@ -22,6 +22,16 @@ class Mapping(Enum):
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     ADDRESS_DEPENDENT = "address-dependent"
     """Or address- and port-dependent: to tell these apart takes a host with two ports."""
+    UNKNOWN = "unknown"
+
+
+class Filtering(Enum):
+    """What gets in to a port that something has left from (section 5). The value is what `omni netcheck` says."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    """Everybody's datagrams."""
+    ADDRESS_DEPENDENT = "address-dependent"
+    """Those of hosts that were sent to; or address- and port-dependent."""
     UNKNOWN = "unknown"
 
 

@@ -10,7 +10,8 @@ answered by silence.
     all else                   silence
 
     REGISTER     verified and, if nobody else has the key or the address, registered; answered by the view's first page
-    HEARTBEAT    keeps the edge alive for 90 s; answered by what is new in its view
+    HEARTBEAT    keeps the edge alive for 90 s; answered by what is new in its view. A session that is not registered
+                 is told where it is seen, and may have a PROBE sent to another port of its address (`omni netcheck`)
     QUERY_PEER   answered, and (`punch`, `ask_initiate`) pushed to the queried edge, so that both punch at once
     LEAVE, CLOSE forgets the edge, or the session
 
@@ -251,6 +252,15 @@ class Rendezvous:
         edge.probed_at = now.boot
         self._send(edge, Probe(edge.probe).encode())
 
+    def _probe_elsewhere(self, edge: EdgeSession, wanted: Endpoint | None) -> bool:
+        """A PROBE to where no datagram of the edge comes from: does one from here get in? At its own proven address
+        only, and smaller than the question."""
+        if wanted is None or not edge.proven or wanted.host != edge.endpoint.host:
+            return False
+        self._outbox.append((wanted, edge.session.seal(Probe(self._entropy(TOKEN_SIZE)).encode())))
+        self._count("probed_elsewhere")
+        return True
+
     # ------------------------------------------------------------ REGISTER
 
     def _register(self, now: Now, edge: EdgeSession, message: Register) -> None:
@@ -344,7 +354,9 @@ class Rendezvous:
     def _heartbeat(self, now: Now, edge: EdgeSession, message: Heartbeat, *, returned: bool) -> None:
         known = self._member(edge)
         if known is None or edge.cluster is None:
-            self._send(edge, HeartbeatAck(message.request, 0, 0, 0, HeartbeatStatus.UNKNOWN, edge.endpoint).encode())
+            probed = self._probe_elsewhere(edge, message.probe_at)
+            ack = HeartbeatAck(message.request, 0, 0, 0, HeartbeatStatus.UNKNOWN, edge.endpoint, probed=probed)
+            self._send(edge, ack.encode())
             return
         if known.boot_id != edge.boot_id:
             self._send(edge, HeartbeatAck(message.request, 0, 0, 0, HeartbeatStatus.CLONED, edge.endpoint).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -12,11 +13,13 @@ from typing import Any
 from omninervous.core.dataplane import Link, PeerId
 from omninervous.core.diagnosis import diagnose
 from omninervous.core.events import NodeSnapshot, PeerStatus
+from omninervous.core.identity import x25519_of
 from omninervous.core.natview import mapping_of
 from omninervous.core.node import Node
 from omninervous.core.trials import Trial
 from omninervous.errors import UserError
 from omninervous.ganglion.addresses import Underlay
+from omninervous.ganglion.netcheck import Findings, Server, examine, hints
 from omninervous.hostos import clock
 from omninervous.wire.address import Endpoint
 from omninervous.wire.keytext import encode_key
@@ -41,16 +44,18 @@ class PathTools:
         drain: Callable[[], None],
         underlay: Callable[[], Underlay | None],
         port_mapping: Callable[[], dict[str, Any]],
+        iface: str | None,
     ) -> None:
         self._node = node
         self._drain = drain
         self._underlay = underlay
         self._port_mapping = port_mapping
+        self._iface = iface
 
     async def answer(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """One of COMMANDS. UserError when nobody is meant by `peer`."""
         if command == "netcheck":
-            return self._netcheck()
+            return await self._netcheck()
         who = str(arguments.get("peer", ""))
         return await self._ping(who) if command == "ping" else self._why(who)
 
@@ -126,14 +131,15 @@ class PathTools:
 
     # ------------------------------------------------------------ netcheck
 
-    def _netcheck(self) -> dict[str, Any]:
+    async def _netcheck(self) -> dict[str, Any]:
         snapshot = self._node.snapshot(clock.now())
         own = self._own()
+        found4, found6 = await asyncio.gather(*(self._try_out(version, snapshot) for version in (4, 6)))
         return {
             "addresses": [str(each) for each in own],
             "default_routes": [name for name, _ in self._ways_out()],
-            "ipv4": self._family(4, snapshot),
-            "ipv6": self._family(6, snapshot),
+            "ipv4": self._family(4, snapshot, found4),
+            "ipv6": self._family(6, snapshot, found6),
             "port_mapping": self._port_mapping(),
             "nuclei": [
                 {
@@ -147,28 +153,45 @@ class PathTools:
             ],
         }
 
-    def _family(self, version: int, snapshot: NodeSnapshot) -> dict[str, Any]:
+    async def _try_out(self, version: int, snapshot: NodeSnapshot) -> Findings:
+        """With the Nuclei that are not on a network of ours, the nearest first."""
+        asked = [
+            (each.rtt or math.inf, Server(each.endpoint, x25519_of(each.identity)))
+            for each in snapshot.nuclei
+            if each.registered and each.identity is not None and each.endpoint is not None
+        ]
+        asked.sort(key=lambda each: each[0])
+        servers = [server for _, server in asked if _version(server.endpoint) == version and self._far(server.endpoint)]
+        return await asyncio.to_thread(examine, servers, self._own(), self._iface)
+
+    def _family(self, version: int, snapshot: NodeSnapshot, found: Findings) -> dict[str, Any]:
         """One IP version by the terms of RFC 4787, as far as it is known."""
         own = [each for each in self._own() if _version(each) == version]
         views = self._views(version)
         up = [each for each in snapshot.peers if each.path is not None and _version(each.path.endpoint) == version]
+        mapping, usable = mapping_of(views, own), bool(views or up)
+        silent = any(each.endpoint is not None and _version(each.endpoint) == version for each in snapshot.nuclei)
         return {
-            "usable": bool(views or up),
+            "usable": usable,
             "addresses": [str(each) for each in own],
-            "mapping": mapping_of(views, own).value,
+            "mapping": mapping.value,
+            "filtering": found.filtering.value,
+            "hairpin": found.hairpin,
+            "hints": hints(version, mapping, found, silent=silent and not usable),
             "seen_as": [{"by": str(who), "as": str(what)} for who, what in views],
             "peers": len(up),
         }
 
     def _views(self, version: int) -> list[tuple[Endpoint, Endpoint]]:
         """What others say, but those on networks of our own: no NAT lies between."""
+        views = self._node.views()
+        return [(who, what) for who, what in views if _version(who) == version and self._far(who)]
+
+    def _far(self, endpoint: Endpoint) -> bool:
+        """Whether it is on no network of our own."""
         underlay = self._underlay()
         networks = () if underlay is None else underlay.networks
-        return [
-            (who, what)
-            for who, what in self._node.views()
-            if _version(who) == version and not any(ip_address(who.host) in each for each in networks)
-        ]
+        return not any(ip_address(endpoint.host) in each for each in networks)
 
     def _own(self) -> Sequence[Endpoint]:
         underlay = self._underlay()

@@ -140,6 +140,7 @@ def _decode_heartbeat(body: bytes) -> Heartbeat:
         cursor=values.maybe(fields.H_CURSOR),
         candidates=_endpoints(values, fields.H_CANDIDATE),
         token=values.maybe(fields.H_TOKEN),
+        probe_at=_endpoint(values, fields.H_PROBE_AT),
     )
 
 
@@ -158,6 +159,7 @@ def _decode_heartbeat_ack(body: bytes) -> HeartbeatAck:
         cursor=values.maybe(fields.HA_CURSOR),
         holder=_entry(values, fields.HA_HOLDER),
         snapshot=values.flag(fields.HA_SNAPSHOT),
+        probed=values.flag(fields.HA_PROBED),
     )
 
 

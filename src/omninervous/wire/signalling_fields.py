@@ -30,6 +30,7 @@ __all__ = [
     "HA_LEFT",
     "HA_MORE",
     "HA_OBSERVED",
+    "HA_PROBED",
     "HA_SNAPSHOT",
     "HA_STATUS",
     "HA_VERSION",
@@ -37,6 +38,7 @@ __all__ = [
     "HEARTBEAT_ACK",
     "H_CANDIDATE",
     "H_CURSOR",
+    "H_PROBE_AT",
     "H_TOKEN",
     "H_VERSION",
     "KEY_SIZE",
@@ -141,7 +143,12 @@ H_VERSION = Field(3, "version", 8, required=True)
 H_CURSOR = Field(4, "cursor", CURSOR_SIZE)
 H_CANDIDATE = Field.repeated(5, "candidate", _ENDPOINT_SIZES, most=MAX_CANDIDATES)
 H_TOKEN = Field(6, "token", TOKEN_SIZE)
-HEARTBEAT = Layout("HEARTBEAT", (REQUEST, EPOCH, H_VERSION, H_CURSOR, H_CANDIDATE, H_TOKEN), SignallingType.HEARTBEAT)
+H_PROBE_AT = Field(7, "probe at", _ENDPOINT_SIZES)
+HEARTBEAT = Layout(
+    "HEARTBEAT",
+    (REQUEST, EPOCH, H_VERSION, H_CURSOR, H_CANDIDATE, H_TOKEN, H_PROBE_AT),
+    SignallingType.HEARTBEAT,
+)
 
 HA_FROM = Field(3, "from version", 8, required=True)
 HA_VERSION = Field(4, "version", 8, required=True)
@@ -153,11 +160,12 @@ HA_MORE = Field(9, "more", 1)
 HA_CURSOR = Field(10, "cursor", CURSOR_SIZE)
 HA_HOLDER = Field(11, "holder entry", _ENTRY_SIZES)
 HA_SNAPSHOT = Field(12, "snapshot", 1)
+HA_PROBED = Field(13, "probed", 1)
 HEARTBEAT_ACK = Layout(
     "HEARTBEAT_ACK",
     (
         *(REQUEST, EPOCH, HA_FROM, HA_VERSION, HA_STATUS, HA_OBSERVED),
-        *(HA_JOINED, HA_LEFT, HA_MORE, HA_CURSOR, HA_HOLDER, HA_SNAPSHOT),
+        *(HA_JOINED, HA_LEFT, HA_MORE, HA_CURSOR, HA_HOLDER, HA_SNAPSHOT, HA_PROBED),
     ),
     SignallingType.HEARTBEAT_ACK,
 )

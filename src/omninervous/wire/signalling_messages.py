@@ -176,6 +176,8 @@ class Heartbeat:
     candidates: tuple[Endpoint, ...] = ()
     token: bytes | None = None
     """Of the PROBE that this answers: proves that the edge receives where the PROBE was sent to."""
+    probe_at: Endpoint | None = None
+    """A session that is not registered asks for a PROBE at another port of its own address (`omni netcheck`)."""
 
     def encode(self) -> bytes:
         """The plaintext."""
@@ -188,6 +190,7 @@ class Heartbeat:
                 fields.H_CURSOR: self.cursor,
                 fields.H_CANDIDATE: tuple(map(encode_endpoint, self.candidates)),
                 fields.H_TOKEN: self.token,
+                fields.H_PROBE_AT: _endpoint_bytes(self.probe_at),
             },
         )
 
@@ -215,6 +218,8 @@ class HeartbeatAck:
     holder: PeerEntry | None = None
     snapshot: bool = False
     """`joined` is a page of the whole view; when its last page is here, the view is replaced."""
+    probed: bool = False
+    """A PROBE has left for where the HEARTBEAT wanted it."""
 
     def encode(self) -> bytes:
         """The plaintext."""
@@ -233,6 +238,7 @@ class HeartbeatAck:
                 fields.HA_CURSOR: self.cursor,
                 fields.HA_HOLDER: None if self.holder is None else self.holder.encode(),
                 fields.HA_SNAPSHOT: b"\1" if self.snapshot else None,
+                fields.HA_PROBED: b"\1" if self.probed else None,
             },
         )
 
