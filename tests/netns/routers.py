@@ -8,7 +8,7 @@ from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import Process
 from omninervous.lab.topology import Internet, NatBox
 
-__all__ = ["OUTSIDE", "mappings", "start_miniupnpd"]
+__all__ = ["OUTSIDE", "forget_all", "mappings", "run_miniupnpd", "start_miniupnpd"]
 
 OUTSIDE = IPv4Address("198.20.0.1")
 """One more address of the box: miniupnpd serves nobody behind an address that is reserved, as the lab's others are."""
@@ -24,8 +24,11 @@ table inet miniupnpd {
 """
 
 
-def start_miniupnpd(lab: Lab, internet: Internet, box: NatBox, *, pcp: bool, upnp: bool) -> Process:
-    """Give the box its address, open it towards its LAN, and start the router. `pcp` is PCP and NAT-PMP."""
+def start_miniupnpd(
+    lab: Lab, internet: Internet, box: NatBox, *, pcp: bool, upnp: bool, longest: int = 86400
+) -> Process:
+    """Give the box its address, open it towards its LAN, and start the router. `pcp` is PCP and NAT-PMP; `longest`: its
+    leases, in seconds, at most."""
     box.namespace.ip("address", "add", f"{OUTSIDE}/32", "dev", "wan0")
     internet.gateway.ip("route", "add", f"{OUTSIDE}/32", "via", str(box.wan))
     box.namespace.nft(_TABLES)
@@ -38,8 +41,8 @@ def start_miniupnpd(lab: Lab, internet: Internet, box: NatBox, *, pcp: bool, upn
         "enable_upnp": "yes" if upnp else "no",
         "http_port": 5000,
         "secure_mode": "yes",
-        "min_lifetime": 120,
-        "max_lifetime": 86400,
+        "min_lifetime": min(120, longest - 1),
+        "max_lifetime": longest,
         "upnp_table_name": "miniupnpd",
         "upnp_nat_table_name": "miniupnpd",
         "upnp_forward_chain": "miniupnpd",
@@ -50,8 +53,20 @@ def start_miniupnpd(lab: Lab, internet: Internet, box: NatBox, *, pcp: bool, upn
     file = lab.directory / "miniupnpd.conf"
     lines = [f"{name}={value}\n" for name, value in settings.items()]
     file.write_text("".join(lines) + "allow 1024-65535 0.0.0.0/0 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n")
-    argv = ["miniupnpd", "-d", "-f", str(file), "-P", str(lab.directory / "miniupnpd.pid")]
+    return run_miniupnpd(lab, box)
+
+
+def run_miniupnpd(lab: Lab, box: NatBox) -> Process:
+    """Start the router (again), as it was configured."""
+    argv = ["miniupnpd", "-d", "-f", str(lab.directory / "miniupnpd.conf"), "-P", str(lab.directory / "miniupnpd.pid")]
     return lab.start(box.namespace, "miniupnpd", argv)
+
+
+def forget_all(box: NatBox) -> None:
+    """What a router that was switched off has forgotten."""
+    for chain in ("miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"):
+        box.namespace.run("nft", "flush", "chain", "inet", "miniupnpd", chain)
+    box.namespace.run("conntrack", "-F")
 
 
 def mappings(box: NatBox) -> str:

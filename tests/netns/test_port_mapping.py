@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from omninervous.lab.daemons import PAIR_VIPS, Daemon, start_cluster
@@ -9,13 +11,19 @@ from omninervous.lab.namespaces import Lab
 from omninervous.lab.nat import NatKind
 from omninervous.lab.topology import TwoNats, two_nats
 from tests.netns.edges import ping, wait_for
-from tests.netns.routers import OUTSIDE, mappings, start_miniupnpd
+from tests.netns.routers import OUTSIDE, forget_all, mappings, run_miniupnpd, start_miniupnpd
 
 
 @pytest.fixture
 def symmetric(lab: Lab) -> TwoNats:
     """Two NATs that use another port for each destination, and let in who was sent to: no pair (`natsites.py`)."""
     return two_nats(lab, NatKind.SYMMETRIC, NatKind.SYMMETRIC)
+
+
+def outsides(daemon: Daemon) -> list[str]:
+    """What the daemon announces to peers."""
+    gateways = daemon.ask("netcheck")["port_mapping"]["gateways"]
+    return [each["outside"] for each in gateways if each["outside"]]
 
 
 def mapped(daemon: Daemon) -> dict[str, str]:
@@ -29,10 +37,22 @@ def mapped(daemon: Daemon) -> dict[str, str]:
     return answer
 
 
-@pytest.mark.parametrize(("pcp", "upnp", "protocol"), [(True, True, "pcp"), (False, True, "upnp")])
+ONLY_NAT_PMP = """
+table inet old_router {
+    chain input { type filter hook input priority -1; policy accept; udp dport 5351 @th,64,8 2 drop; }
+}
+"""
+"""Requests of version 2, which is PCP, get no answer."""
+
+
+@pytest.mark.parametrize(
+    ("pcp", "upnp", "protocol"), [(True, True, "pcp"), (False, True, "upnp"), (True, False, "nat-pmp")]
+)
 def test_a_mapping_makes_the_pair_direct_and_goes_with_the_daemon(
     lab: Lab, symmetric: TwoNats, pcp: bool, upnp: bool, protocol: str
 ) -> None:
+    if protocol == "nat-pmp":
+        symmetric.nat_a.namespace.nft(ONLY_NAT_PMP)
     start_miniupnpd(lab, symmetric.internet, symmetric.nat_a, pcp=pcp, upnp=upnp)
     _, a, b = start_cluster(lab, symmetric)
     found = mapped(a)
@@ -47,6 +67,34 @@ def test_a_mapping_makes_the_pair_direct_and_goes_with_the_daemon(
     a.process.signal(15)
     assert a.process.wait(10.0) == 0
     assert mappings(symmetric.nat_a) == ""
+
+
+def test_a_router_that_was_off_is_asked_again_when_it_says_that_it_is_back(lab: Lab, symmetric: TwoNats) -> None:
+    """Without that it would be asked again after minutes."""
+    box = symmetric.nat_a
+    router = start_miniupnpd(lab, symmetric.internet, box, pcp=True, upnp=False, longest=20)
+    _, a, _ = start_cluster(lab, symmetric)
+    assert int(mapped(a)["seconds"]) <= 20
+    router.kill()
+    forget_all(box)
+    wait_for("the end of the lease", lambda: not outsides(a), 60.0)
+    run_miniupnpd(lab, box)
+    assert mapped(a)
+    assert str(symmetric.edge_a.address) in mappings(box)
+
+
+def test_a_restarted_router_gets_the_mapping_back_at_once(lab: Lab, symmetric: TwoNats) -> None:
+    """Its epoch says that it has lost it; the lease would have been renewed in five minutes."""
+    box = symmetric.nat_a
+    router = start_miniupnpd(lab, symmetric.internet, box, pcp=True, upnp=False)
+    _, a, _ = start_cluster(lab, symmetric)
+    assert int(mapped(a)["seconds"]) == 600
+    router.kill()
+    forget_all(box)
+    time.sleep(5.0)  # an epoch may be wrong by two seconds
+    run_miniupnpd(lab, box)
+    wait_for("the mapping on the router", lambda: str(symmetric.edge_a.address) in mappings(box), 60.0)
+    assert outsides(a)
 
 
 def test_who_says_off_asks_nobody(lab: Lab, symmetric: TwoNats) -> None:

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from omninervous.errors import DecodeError, RemoteError
 from omninervous.wire.portmap import (
     GrantedMapping,
+    decode_announcement,
     decode_pcp_mapping,
     decode_pmp_address,
     decode_pmp_mapping,
     encode_pcp_mapping,
     encode_pmp_address,
     encode_pmp_mapping,
+    epoch_goes_on,
 )
 
 NONCE = bytes(range(12))
@@ -41,9 +43,35 @@ def test_requests_have_the_bytes_of_the_rfcs() -> None:
 
 
 def test_answers_are_read() -> None:
-    assert decode_pcp_mapping(PCP, NONCE, 51820) == GrantedMapping(IPv4Address("198.20.0.1"), 51821, 600)
+    assert decode_pcp_mapping(PCP, NONCE, 51820) == GrantedMapping(IPv4Address("198.20.0.1"), 51821, 600, 7)
     assert decode_pmp_address(PMP_ADDRESS) == IPv4Address("198.20.0.1")
-    assert decode_pmp_mapping(PMP, 51820) == GrantedMapping(None, 51821, 600)
+    assert decode_pmp_mapping(PMP, 51820) == GrantedMapping(None, 51821, 600, 7)
+
+
+def test_an_announcement_says_since_when_a_gateway_keeps_its_mappings() -> None:
+    assert decode_announcement(PMP_ADDRESS) == 7
+    assert decode_announcement(bytes.fromhex("02800000 00000000 00000009 000000000000000000000000")) == 9
+    for data in (b"", PMP, PCP, PMP_ADDRESS[:-1], bytes(24), encode_pmp_address(), b"\0\x80\0\1" + PMP_ADDRESS[4:]):
+        with pytest.raises(DecodeError):
+            decode_announcement(data)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passed", "goes_on"),
+    [
+        (1000, 1100, 100.0, True),
+        (1000, 999, 0.0, True),  # rounding
+        (1000, 998, 0.0, False),
+        (1000, 3, 100.0, False),
+        (10, 40, 600.0, False),  # it has counted past where it was: a restart within the silence
+        (0, 107, 100.0, True),  # a clock may be wrong by a sixteenth
+        (0, 200, 100.0, False),
+    ],
+)
+def test_a_clock_that_does_not_go_on_means_lost_mappings(
+    before: int, after: int, passed: float, goes_on: bool
+) -> None:
+    assert epoch_goes_on(before, after, passed) is goes_on
 
 
 @pytest.mark.parametrize("change", range(-1, 2, 2))

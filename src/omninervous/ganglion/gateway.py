@@ -26,7 +26,7 @@ __all__ = ["LIFETIME", "PROTOCOLS", "Lease", "Way", "ask", "connected_udp", "exc
 T = TypeVar("T")
 
 LIFETIME = 600
-"""Seconds that we ask for: a gateway that was switched off and on gets its mapping back within half of that."""
+"""Seconds that we ask for: a gateway that was switched off and on without a word gets its mapping back within half."""
 _LONGEST = 86400
 _TRIES = (0.25, 0.5, 1.0)
 """Seconds to wait after each copy of a request (RFC 6886 section 3.1 begins so)."""
@@ -55,6 +55,8 @@ class Lease:
     """How long it holds; 0: until it is deleted."""
     token: bytes = b""
     """PCP's nonce, UPnP's control address: what its renewal and its end need."""
+    epoch: int | None = None
+    """The gateway's when it gave it; UPnP has none."""
 
 
 async def ask(way: Way, port: int, earlier: Lease | None, *, lifetime: int = LIFETIME) -> Lease | None:
@@ -86,7 +88,7 @@ async def _pcp(way: Way, port: int, earlier: Lease | None, lifetime: int) -> Lea
     with connected_udp(way, portmap.GATEWAY_PORT) as udp:
         given = await exchange(udp, request, lambda data: portmap.decode_pcp_mapping(data, nonce, port))
     assert given.address is not None
-    return Lease("pcp", Endpoint(str(given.address), given.port), _bounded(given.lifetime), nonce)
+    return Lease("pcp", Endpoint(str(given.address), given.port), _bounded(given.lifetime), nonce, given.epoch)
 
 
 async def _nat_pmp(way: Way, port: int, earlier: Lease | None, lifetime: int) -> Lease:
@@ -96,7 +98,7 @@ async def _nat_pmp(way: Way, port: int, earlier: Lease | None, lifetime: int) ->
         # RFC 6886 section 3.4: a deletion asks for the outside port 0.
         request = portmap.encode_pmp_mapping(port, wanted if lifetime else 0, lifetime)
         given = await exchange(udp, request, lambda data: portmap.decode_pmp_mapping(data, port))
-    return Lease("nat-pmp", Endpoint(str(address), given.port), _bounded(given.lifetime))
+    return Lease("nat-pmp", Endpoint(str(address), given.port), _bounded(given.lifetime), epoch=given.epoch)
 
 
 async def _upnp(way: Way, port: int, earlier: Lease | None, lifetime: int) -> Lease:
