@@ -20,6 +20,8 @@ from tests.netns.reflex_packets import OTHER_ID, PORT, TCX_DROP, TCX_NEXT, TCX_R
 VECTORS = Path(__file__).parents[1] / "vectors"
 _SHORTEST = 34
 _LANE = 8
+_LONGEST = 1500
+_FRAGMENT = b"\x03"
 
 
 def seal(lane: Reflex, key: bytes, nonce: bytes, message: bytes) -> bytes:
@@ -121,7 +123,7 @@ def station(side: Side) -> Station:
 
 
 def assert_same_verdicts(lane: Reflex, dice: random.Random, count: int) -> None:
-    """Frames of every kind, damaged datagrams, replays: the kernel says what the reference engine says."""
+    """Frames of every kind, each packet damaged: before it was sealed, on its way, or sent again."""
     pair = Pair(lane, dice)
     frames = Frames(
         dice, [station(pair.one), station(pair.two), Station(b"\x02\0\0\0\0\x09", pair.two.vip, pair.two.ula)]
@@ -129,16 +131,19 @@ def assert_same_verdicts(lane: Reflex, dice: random.Random, count: int) -> None:
     seen: set[str | None] = set()
     old = [pair.sealed(b"")]
     for _ in range(count):
-        frame = frames.any(station(pair.one), station(pair.two))[:1500]
-        # No fragments: the kernel drops them on lane 8, where the reference engine waits for the rest.
-        kind = dice.choice((1,) * 12 + (2,) * 6 + (0, 4, 5, 6, 0x45))
-        datagram = dice.choice(old) if dice.randrange(8) == 0 else pair.sealed(bytes([kind]) + frame)
+        frame = frames.any(station(pair.one), station(pair.two))[:_LONGEST]
+        payload = bytes([dice.choice((1,) * 12 + (2,) * 6 + (0, 4, 5, 6, 0x45))]) + frame
+        how = dice.randrange(8)
+        if how < 6:
+            payload = mutated(dice, payload)[: _LONGEST + 1]
+            if (
+                payload[:1] == _FRAGMENT
+            ):  # the kernel drops them on lane 8, where the reference engine waits for the rest
+                payload = b"\x01" + payload[1:]
+            datagram = pair.sealed(payload)
+        else:
+            datagram = mutated(dice, pair.sealed(payload)) if how == 6 else dice.choice(old)
         old = [*old[-20:], datagram]
-        if dice.randrange(8) == 0:
-            at = dice.randrange(len(datagram))
-            datagram = datagram[:at] + bytes([datagram[at] ^ 1 << dice.randrange(8)]) + datagram[at + 1 :]
-        if dice.randrange(16) == 0:
-            datagram = datagram[: dice.randrange(len(datagram) + 1)]
         tos = dice.choice((0, 0, 0, 1, 2, 3))
         if may_differ(datagram):
             continue
@@ -148,6 +153,26 @@ def assert_same_verdicts(lane: Reflex, dice: random.Random, count: int) -> None:
         assert kernel[1] == (expected if expected is None else expected.ljust(_SHORTEST, b"\0")), (datagram.hex(), tos)
         seen.add(kernel[0])
     assert {None, "replay", "bad_tag", "source_guard", "bad_payload", "payload_kind"} <= seen
+
+
+def mutated(dice: random.Random, data: bytes) -> bytes:
+    """One to four bits, bytes, lengths or pieces are others."""
+    made = bytearray(data)
+    for _ in range(dice.choice((1, 1, 1, 2, 4))):
+        # Headers are at the beginning.
+        at = dice.randrange(max(1, len(made) if dice.randrange(2) else min(len(made), 80)))
+        match dice.randrange(6):
+            case 0 | 1 if made:
+                made[at % len(made)] ^= 1 << dice.randrange(8)
+            case 2 if made:
+                made[at % len(made)] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+            case 3:
+                del made[at:]
+            case 4:
+                del made[at : at + dice.randrange(1, 9)]
+            case _:
+                made[at:at] = dice.randbytes(dice.randrange(1, 9))
+    return bytes(made)
 
 
 def may_differ(datagram: bytes) -> bool:
