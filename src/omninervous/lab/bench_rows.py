@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from omninervous.errors import SystemFailure
+from omninervous.errors import DecodeError, SystemFailure
 from omninervous.lab.bench_crowd import Crowd
+from omninervous.lab.bench_programs import ProgramTime, counted
+from omninervous.lab.capture import udp_datagram
 from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf, percentile
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
 from omninervous.wire.address import Endpoint
+from omninervous.wire.transport import LANE_REFLEX, decode_header, lane_of
 
 __all__ = ["CROWDED", "DISCIPLINES", "JUMBO", "PLAIN", "ROWS", "Discipline", "Row", "Scene", "Track"]
 
@@ -39,7 +43,7 @@ _FLOOD_LIMIT = 5000
 _FLOODS = {"ping_flood": 56, "ping_flood_512": 512, "ping_flood_1372": 1372}
 """Payload bytes; the largest makes two frames of ours, whose MTU is 1380."""
 _SOCKPERF_PORT = 11111
-_JUNK = {"unknown-session": "junk_session", "initiation": "junk_initiation", "noise": "junk_noise"}
+_JUNK = {"transport": "junk_session", "initiation": "junk_initiation", "noise": "junk_noise"}
 _JUNK_RATE = 200_000
 _AS_FAST_AS_CAN_BE = 10_000_000
 """Datagrams a second."""
@@ -209,13 +213,13 @@ def _junk(track: Track, seconds: int, log: str) -> Mapping[str, float]:
         sent = _send_junk(track, kind, _AS_FAST_AS_CAN_BE, seconds, f"{log}-{kind}")
         sent.wait(seconds + 30.0)
         found[row] = int(sent.output()) / seconds / 1e3
-    beside = _send_junk(track, "unknown-session", _JUNK_RATE, seconds + _WARM_UP, f"{log}-beside")
+    beside = _send_junk(track, "transport", _JUNK_RATE, seconds + _WARM_UP, f"{log}-beside")
     times = _round_trips(track, seconds)
     beside.wait(30.0)
     return {**found, "junk_p99": percentile(times, 99)}
 
 
-def _send_junk(track: Track, kind: str, per_second: int, seconds: float, log: str) -> Process:
+def _send_junk(track: Track, kind: str, per_second: int, seconds: float, log: str, *index: str) -> Process:
     assert track.underlay is not None
     argv = [
         sys.executable,
@@ -225,11 +229,55 @@ def _send_junk(track: Track, kind: str, per_second: int, seconds: float, log: st
         kind,
         str(per_second),
         str(seconds),
+        *index,
     ]
     return track.lab.start(track.source, f"junk-{log}", argv)
 
 
+def _programs(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+    """Nanoseconds that the sink's eBPF programs take to drop a datagram."""
+    if track.underlay is None or ProgramTime.of(track.processes[1].pid) is None:
+        return {}
+    found = {}
+    for row, index in (("program_session", ()), ("program_tag", (str(_reflex_index(track, track.underlay)),))):
+        with counted():
+            before = ProgramTime.of(track.processes[1].pid)
+            _send_junk(track, "transport", _JUNK_RATE, seconds, f"{log}-{row}", *index).wait(seconds + 30.0)
+            after = ProgramTime.of(track.processes[1].pid)
+        mean = before.mean_until(after) if before and after else None
+        if mean is None:
+            raise SystemFailure("no program saw the junk")
+        found[row] = mean
+    return found
+
+
+def _reflex_index(track: Track, underlay: Endpoint) -> int:
+    """Receiver index of the session on which the kernel's lane sends to the sink, read from the wire."""
+    with track.source.packet_socket("eth0") as wire:
+        wire.settimeout(5.0)
+        track.source.run("ping", "-c", "3", "-i", "0.01", "-W", "1", str(track.target), check=False)
+        try:
+            while True:
+                datagram = udp_datagram(wire.recv(2048))
+                if datagram is None or str(datagram.destination) != underlay.host:
+                    continue
+                with contextlib.suppress(DecodeError):
+                    header = decode_header(datagram.payload)
+                    if lane_of(header.counter) == LANE_REFLEX:
+                        return header.receiver_index
+        except TimeoutError as error:
+            raise SystemFailure("no frame took the kernel's lane") from error
+
+
 # ---------------------------------------------------------------- cost
+
+
+def _foreign(track: Track, seconds: int, log: str) -> Mapping[str, float]:
+    """Gbit/s of TCP between the two machines beside the tunnel, not through it."""
+    if track.underlay is None and track.processes:
+        return {}
+    beside = track if track.underlay is None else replace(track, target=IPv4Address(track.underlay.host))
+    return {"foreign": _iperf3(beside, seconds, log)}
 
 
 def _memory(track: Track, _seconds: int, _log: str) -> Mapping[str, float]:
@@ -331,6 +379,15 @@ DISCIPLINES = (
         ),
         _junk,
     ),
+    Discipline(
+        "programs",
+        (
+            Row("program_session", "eBPF, a datagram of an unknown session", "ns", False),
+            Row("program_tag", "eBPF, a datagram of 128 B whose tag is wrong", "ns", False),
+        ),
+        _programs,
+    ),
+    Discipline("foreign", (Row("foreign", "TCP, 1 stream, beside the tunnel", "Gbit/s", True),), _foreign),
     Discipline("jumbo", (Row("jumbo", "TCP, 1 stream, MTU 9000", "Gbit/s", True),), _tcp("jumbo", 1), JUMBO),
 )
 ROWS = {row.name: row for discipline in DISCIPLINES for row in discipline.rows}

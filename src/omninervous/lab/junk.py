@@ -1,6 +1,7 @@
-"""Junk for a tunnel's port: `python -m omninervous.lab.junk HOST PORT KIND PER_SECOND SECONDS`.
+"""Junk for a tunnel's port: `python -m omninervous.lab.junk HOST PORT KIND PER_SECOND SECONDS [INDEX]`.
 
-What an outsider can send without knowing a key. Prints how many datagrams left.
+What an outsider can send without knowing a key. INDEX is that of a session, as he may have read it on the wire; without
+it transport messages are for a session that nobody has. Prints how many datagrams left.
 """
 
 from __future__ import annotations
@@ -20,30 +21,31 @@ _BATCH = 64
 """Datagrams between two looks at the clock."""
 
 
-def _unknown_session(dice: random.Random) -> bytes:
-    """A transport message of lane 8 for an index that nobody has."""
-    return struct.pack("<IIQ", 4, dice.getrandbits(32), 8 << 60 | dice.getrandbits(40)) + dice.randbytes(
-        _TRANSPORT_SIZE - 16
-    )
+def _transport(dice: random.Random, index: int | None) -> bytes:
+    """A transport message of lane 8 whose tag is not right."""
+    if index is None:
+        index = dice.getrandbits(32)
+    head = struct.pack("<IIQ", 4, index, 8 << 60 | dice.getrandbits(40))
+    return head + dice.randbytes(_TRANSPORT_SIZE - len(head))
 
 
-def _initiation(dice: random.Random) -> bytes:
+def _initiation(dice: random.Random, _index: int | None) -> bytes:
     """A handshake for a key that the sender does not know."""
     return b"\x01\0\0\0" + dice.randbytes(_INITIATION_SIZE - 4)
 
 
-def _noise(dice: random.Random) -> bytes:
+def _noise(dice: random.Random, _index: int | None) -> bytes:
     """No message at all."""
     return bytes((dice.randrange(7, 256),)) + dice.randbytes(_TRANSPORT_SIZE - 1)
 
 
-KINDS = {"unknown-session": _unknown_session, "initiation": _initiation, "noise": _noise}
+KINDS = {"transport": _transport, "initiation": _initiation, "noise": _noise}
 
 
-def send(target: tuple[str, int], kind: str, per_second: int, seconds: float) -> int:
+def send(target: tuple[str, int], kind: str, per_second: int, seconds: float, index: int | None = None) -> int:
     """As many as asked for, or as the machine can; how many left."""
     dice = random.Random(kind)
-    datagrams = [KINDS[kind](dice) for _ in range(_BATCH)]
+    datagrams = [KINDS[kind](dice, index) for _ in range(_BATCH)]
     sent, begun = 0, time.monotonic()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect(target)
@@ -62,8 +64,8 @@ def send(target: tuple[str, int], kind: str, per_second: int, seconds: float) ->
 
 def main(arguments: Sequence[str]) -> int:
     """The command."""
-    host, port, kind, per_second, seconds = arguments
-    print(send((host, int(port)), kind, int(per_second), float(seconds)))
+    host, port, kind, per_second, seconds, *index = arguments
+    print(send((host, int(port)), kind, int(per_second), float(seconds), *map(int, index)))
     return 0
 
 
