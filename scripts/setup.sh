@@ -34,6 +34,7 @@ declare -A PACKAGES=(
     [strace]=strace
     [systemd-analyze]=systemd
     [tcpdump]=tcpdump
+    [tshark]=tshark
     [wg]=wireguard-tools
 )
 readonly GUEST_KERNELS=.tools/guest-kernels

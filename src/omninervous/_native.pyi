@@ -115,6 +115,9 @@ class Reflex:
     def note_datagram(self, endpoint: _Address, data: bytes) -> None:
         """A handshake message or HELLO is about to be sent: let its answer in, for 6 s."""
 
+    def watch(self, peer: bytes, on: bool) -> None:
+        """Send to a peer by the bulk lane, where taps of the interface see it, or no longer."""
+
     def tick(self) -> None:
         """Look at our addresses and routes again, and wipe what has expired: once a second."""
 

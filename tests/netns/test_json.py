@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from omninervous.hostos.control import request
 from omninervous.lab.bench import BenchReport, BenchRow, Score
 from omninervous.lab.daemons import Daemon, find_command
 from omninervous.lab.namespaces import Lab
@@ -37,6 +38,7 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
     bad = lab.directory / "bad.toml"
     bad.write_text("[daemon]\nprot = 1\n")
 
+    request(edge.state_dir, "pcap", peer=peer["vip"])
     answers = {command: _ask(edge, *command.split()) for command in ("status", "peers", "fdb", "identity", "doctor")}
     answers |= {command: _ask(edge, *command.split()) for command in ("reload", "config show")}
     answers |= {command: _ask(edge, command, peer["vip"], first_line=command == "ping") for command in ("ping", "why")}
@@ -46,6 +48,7 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
         "`omni status` (edge)": status,
         "`interface` in it": status["interface"],
         "`vip` in it": status["vip"],
+        "each of `captures`": status["captures"][0],
         "each of `nuclei`": status["nuclei"][0],
         "each of `problems`": status["problems"][0],
         "`omni status` (Nucleus)": nucleus.status(),

@@ -303,6 +303,7 @@ INLINE = {
     "omni why <PUBKEY_B>": "direct path",
     "omni ping <PUBKEY_B>": "lane",
     "omni netcheck": "own addresses",
+    "omni pcap --peer <PUBKEY_B> --seconds 3 | tshark -r -": "ICMP",
 }
 """Commands in running text, and a word that they print beside a running pair."""
 
@@ -312,12 +313,14 @@ def test_commands_in_running_text_work(lab: Lab, pair_lan: tuple[Host, Host], tm
     with desk.running("omni-daemon --peer <PUBKEY_B> --endpoint <IP_B>:51820", desk.mine):
         own = desk.mine.init()
         with desk.running(f"omni-daemon --peer {own}", desk.other):
-            desk.mine.wait_for_peer(30.0)
+            (peer,) = desk.mine.wait_for_peer(30.0)
             for command in inline_commands():
                 if elsewhere(command) or command.startswith("omni-daemon"):
                     continue
                 # What only an end from outside ends, ends after a while.
                 line = f"timeout --preserve-status -s INT 5 {command}" if "--follow" in command else command
+                if "pcap" in command:
+                    line = f"ping -i 0.2 -w 10 {peer['vip']} >/dev/null & {line}; kill $!"
                 done = desk.type(f"cd {tmp_path} && (set +e; {line}; test $? -lt 128 -o $? -eq 130)")
                 assert INLINE[command] in done.stdout, (command, done.stdout)
     assert os.listdir(tmp_path), "the bundle"

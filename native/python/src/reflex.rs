@@ -105,6 +105,10 @@ impl Reflex {
         self.with(py, |it| it.select_session(&peer, local_index))
     }
 
+    fn watch(&self, py: Python<'_>, peer: PeerId, on: bool) -> PyResult<()> {
+        self.with(py, |it| it.watch(&peer, on))
+    }
+
     fn remove_session(&self, py: Python<'_>, local_index: u32) -> PyResult<()> {
         self.with(py, |it| it.remove_session(local_index))
     }

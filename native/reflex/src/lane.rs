@@ -35,6 +35,8 @@ struct Peer {
     endpoint: Option<(SocketAddr, bool)>,
     way: Option<(u32, IpAddr)>,
     selected: Option<u32>,
+    /// What is sent to it takes the bulk lane, where it can be seen on the interface.
+    watched: bool,
 }
 
 /// A session, whether or not it has the lane.
@@ -157,7 +159,7 @@ impl Lane {
             let number = *next_number;
             *next_number += 1;
             numbers.insert(number, id);
-            Peer { number, mac, ipv4: vec![], ipv6: vec![], mtu, endpoint: None, way: None, selected: None }
+            Peer { number, mac, ipv4: vec![], ipv6: vec![], mtu, endpoint: None, way: None, selected: None, watched: false }
         });
         (peer.mac, peer.ipv4, peer.ipv6, peer.mtu) = (mac, ipv4, ipv6, mtu);
         let number = peer.number;
@@ -227,6 +229,15 @@ impl Lane {
     pub fn select_session(&mut self, id: &PeerId, local_index: u32) -> io::Result<()> {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.selected = Some(local_index);
+            self.write_peer(id)?;
+        }
+        Ok(())
+    }
+
+    /// Send to a peer by the bulk lane for as long as it is watched.
+    pub fn watch(&mut self, id: &PeerId, on: bool) -> io::Result<()> {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.watched = on;
             self.write_peer(id)?;
         }
         Ok(())
@@ -374,7 +385,8 @@ impl Lane {
 
     fn write_peer(&mut self, id: &PeerId) -> io::Result<()> {
         let Some(peer) = self.peers.get(id) else { return Ok(()) };
-        let selected = peer.selected.and_then(|it| self.sessions.get(&it)).filter(|it| it.sends);
+        let selected = peer.selected.filter(|_| !peer.watched);
+        let selected = selected.and_then(|it| self.sessions.get(&it)).filter(|it| it.sends);
         let value = layout::peer(&PeerValue {
             mac: peer.mac,
             mtu: peer.mtu,

@@ -13,6 +13,7 @@ from omninervous.cli import observe
 from omninervous.cli import paths as path_commands
 from omninervous.cli.cloud import cloud
 from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.cli.pcap import pcap
 from omninervous.cli.run import run as run_command
 from omninervous.cli.service import service
 from omninervous.hostos.process import hide_arguments
@@ -30,7 +31,9 @@ def main() -> None:
 @state_dir_option
 @click.option("--verbose", "-v", is_flag=True, expose_value=False, help="Tracebacks of internal errors.")
 @click.version_option(omninervous.__version__, "--version", message="omni %(version)s")
-@click.command_panel("This machine", commands=["status", "peers", "fdb", "identity", "events", "doctor", "bundle"])
+@click.command_panel(
+    "This machine", commands=["status", "peers", "fdb", "identity", "events", "pcap", "doctor", "bundle"]
+)
 @click.command_panel("Paths", commands=["ping", "why", "netcheck"])
 @click.command_panel("Configuration", commands=["config", "reload", "service"])
 @click.command_panel("Trials", commands=["autotest", "bench", "lab"])
@@ -45,6 +48,7 @@ omni.add_command(path_commands.ping)
 omni.add_command(path_commands.why)
 omni.add_command(path_commands.netcheck)
 omni.add_command(observe.events)
+omni.add_command(pcap)
 omni.add_command(observe.doctor)
 omni.add_command(observe.bundle)
 

@@ -45,6 +45,10 @@ def show_status(status: Mapping[str, Any]) -> None:
     if status["nuclei"]:
         console.print(_nuclei(status["nuclei"]))
     _show_counters(console, status)
+    for each in status["captures"]:
+        console.print(
+            Text.assemble(("captured ", "yellow"), f"frames of {each['peer']}, for {each['seconds']:.0f} s so far")
+        )
     for problem in status["problems"]:
         console.print(Text.assemble(("problem ", _BAD), problem["text"], (f" ({problem['code']})", _DIM)))
     for sentence in status["missing"]:

@@ -30,6 +30,7 @@ from omninervous.core.secret import ClusterKeys, derive_cluster
 from omninervous.core.vip import DEFAULT_SUBNET
 from omninervous.errors import OmniError, SystemFailure, UserError
 from omninervous.ganglion import addresses, netlink, preflight
+from omninervous.ganglion.captures import Captures
 from omninervous.ganglion.config import EdgeConfig
 from omninervous.ganglion.engines import EngineChoice, choose_engine, start_engine
 from omninervous.ganglion.metrics import edge_metrics
@@ -43,7 +44,7 @@ from omninervous.ganglion.reactions import Reactions
 from omninervous.ganglion.reflex import Reflex, Wish, start_reflex
 from omninervous.ganglion.status import EngineView, OverlayView, edge_peers, edge_status, missing
 from omninervous.ganglion.tap import Tap
-from omninervous.ganglion.watch import Watch
+from omninervous.ganglion.watch import Watch, short_name
 from omninervous.hostos import clock, logs
 from omninervous.hostos.control import ControlServer
 from omninervous.hostos.journal import Journal
@@ -171,6 +172,7 @@ class EdgeDaemon:
         self._path_tools = PathTools(
             self._node, self._drain, lambda: self._underlay, self._mapper.status, config.iface
         )
+        self._captures = Captures(reflex.watch)
         self._suspend = clock.SuspendDetector()
         self._manager = ServiceManager()
         self._timer: asyncio.TimerHandle | None = None
@@ -251,6 +253,7 @@ class EdgeDaemon:
             self._journal.say("info", "woke", seconds=round(asleep, 1))
             self._node.reset_sessions(now, "suspend")
         self._reflex.tick()
+        self._captures.expire(now.boot)
         if now.boot >= self._look_at:
             snapshot = self._node.snapshot(now)
             self._names.tick(now.boot, snapshot)
@@ -402,6 +405,12 @@ class EdgeDaemon:
             return await self._path_tools.answer(command, arguments)
         now = clock.now()
         snapshot = self._node.snapshot(now)
+        if command == "pcap":
+            peer = self._path_tools.find(str(arguments.get("peer", "")), snapshot)
+            lease = self._captures.renew(
+                now.boot, peer.peer, peer.name or short_name(peer.identity, peer.peer), peer.mac
+            )
+            return lease | {"interface": self._overlay.name}
         if command == "peers":
             return edge_peers(snapshot)
         if command != "status":
@@ -430,6 +439,7 @@ class EdgeDaemon:
             overlay,
             engine,
             self._reflex.status(),
+            self._captures.status(now.boot),
             now.boot,
             self._problems(),
         )

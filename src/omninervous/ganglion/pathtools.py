@@ -96,6 +96,17 @@ class PathTools:
             f"no peer is known by the name or key {who!r}: omni peers lists them, or give its virtual address"
         )
 
+    def find(self, who: str, snapshot: NodeSnapshot) -> PeerStatus:
+        """The peer that is meant by a name, an address or a key. UserError if there is none."""
+        target = self._target(who)
+        for each in snapshot.peers:
+            if target in (each.peer, each.vip) or str(target) == each.ula:
+                return each
+        known = "no Nucleus answers that could be asked"
+        if any(each.registered for each in snapshot.nuclei):
+            known = "the Nucleus is asked when something is sent there: try omni ping"
+        raise UserError(f"nobody is known who has {who}: {known}")
+
     def _find(self, key: PeerId) -> PeerStatus | None:
         return next((each for each in self._node.snapshot(clock.now()).peers if each.peer == key), None)
 
@@ -103,16 +114,8 @@ class PathTools:
 
     def _why(self, who: str) -> dict[str, Any]:
         now = clock.now()
-        target = self._target(who)
         snapshot = self._node.snapshot(now)
-        peer = next(
-            (each for each in snapshot.peers if target in (each.peer, each.vip) or str(target) == each.ula), None
-        )
-        if peer is None:
-            known = "no Nucleus answers that could be asked"
-            if any(each.registered for each in snapshot.nuclei):
-                known = "the Nucleus is asked when something is sent there: try omni ping"
-            raise UserError(f"nobody is known who has {who}: {known}")
+        peer = self.find(who, snapshot)
         trials = self._node.trials(peer.peer)
         found = diagnose(peer, trials, snapshot, mapping_of(self._views(4), self._own()))
         return {

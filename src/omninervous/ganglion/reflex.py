@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from omninervous.core.cookies import mac1_key
+from omninervous.core.dataplane import PeerId
 from omninervous.errors import SystemFailure
 from omninervous.ganglion.netlink import Interface
 from omninervous.ganglion.overlay import Overlay
@@ -96,6 +97,11 @@ class Reflex:
         """New sessions of one address and second."""
         if self._programs is not None:
             self._programs.limit(per_second * _INITIATIONS_PER_SESSION)
+
+    def watch(self, peer: PeerId, on: bool) -> None:
+        """Send to a peer by the bulk lane, where the interface's taps see it, or no longer."""
+        if self._programs is not None:
+            self._programs.watch(peer, on)
 
     def tick(self) -> None:
         """About once a second: what has expired is wiped."""

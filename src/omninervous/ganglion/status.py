@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,7 @@ def edge_status(
     overlay: OverlayView,
     engine: EngineView,
     reflex: Mapping[str, Any],
+    captures: Sequence[Mapping[str, Any]],
     now_boot: float,
     extra_problems: Iterable[Problem] = (),
 ) -> dict[str, Any]:
@@ -83,6 +84,7 @@ def edge_status(
             "reason": engine.single_because or None,
         },
         "reflex": reflex,
+        "captures": list(captures),
         "port": config.port,
         "cluster": config.cluster,
         "vip": _vip(snapshot.vip),
