@@ -159,7 +159,17 @@ impl Lane {
             let number = *next_number;
             *next_number += 1;
             numbers.insert(number, id);
-            Peer { number, mac, ipv4: vec![], ipv6: vec![], mtu, endpoint: None, way: None, selected: None, watched: false }
+            Peer {
+                number,
+                mac,
+                ipv4: vec![],
+                ipv6: vec![],
+                mtu,
+                endpoint: None,
+                way: None,
+                selected: None,
+                watched: false,
+            }
         });
         (peer.mac, peer.ipv4, peer.ipv6, peer.mtu) = (mac, ipv4, ipv6, mtu);
         let number = peer.number;
