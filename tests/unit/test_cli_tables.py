@@ -23,6 +23,7 @@ STATUS: dict[str, Any] = {
         "because": "eth0: XDP on a [veth]",
         "programs": [{"name": "tc_synapse", "hook": "ingress", "interface": "eth0"}],
     },
+    "captures": [{"peer": "[b]robot", "seconds": 7.4}],
     "port": 51820,
     "cluster": "[red]fleet[/]",
     "vip": {"address": "10.200.0.1", "prefix": 13, "source": "explicit", "derivation": None},
@@ -70,6 +71,7 @@ def test_status_shows_what_is_wrong_and_prints_nothing_as_markup(capsys: pytest.
         "explicit",
         "tc (tc_synapse)",
         "[veth]",
+        "captured frames of [b]robot, for 7 s",
     ):
         assert text in shown
     assert "\x1b" not in shown and "tx_packets" not in shown
