@@ -86,6 +86,10 @@ bench: ## throughput and latency (root)
 wheel: setup ## dist/: wheel (manylinux2014, TARGET), source, bill of materials, checksums; linked by zig
 	@scripts/wheel.sh
 
+.PHONY: images
+images: ## container images omninervous-edge and omninervous-nucleus (docker or podman; BASE)
+	@scripts/build_local_docker.sh
+
 .PHONY: fuzz
 fuzz: ## every target in tests/fuzz and native/fuzz for FUZZ_SECONDS (60) each
 	@scripts/setup.sh --fuzz

@@ -3,10 +3,8 @@
 # IMAGE names one that has cargo, Python 3.11 with venv, and make.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-engine=$(command -v docker || command -v podman) || {
-    echo "build_linux_amd64: neither docker nor podman is here: install one, or run scripts/build_cross_fast.sh" >&2
-    exit 1
-}
+source scripts/lib/engine.sh
+engine=$(container_engine)
 mkdir -p dist
 exec "$engine" run --rm --platform linux/amd64 --volume "$PWD:/source:ro" --volume "$PWD/dist:/dist" \
     "${IMAGE:-docker.io/library/rust:1-bookworm}" bash -euc '

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Builds the images omninervous-edge and omninervous-nucleus from this tree, with docker or else podman. BASE names another base.
+# Builds the images omninervous-edge and omninervous-nucleus from this tree (`make images`), with docker or else podman. BASE names another base.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-engine=$(command -v docker || command -v podman) || {
-    echo "build_local_docker: neither docker nor podman is here: install one" >&2
-    exit 1
-}
+source scripts/lib/engine.sh
+engine=$(container_engine)
 make wheel
 for target in nucleus edge; do
-    "$engine" build --target "$target" ${BASE:+--build-arg "BASE=$BASE"} \
+    # Health checks are docker's own format; it is podman's only on request.
+    BUILDAH_FORMAT=docker "$engine" build --target "$target" ${BASE:+--build-arg "BASE=$BASE"} \
         --tag "omninervous-$target" --file contrib/containers/Dockerfile .
 done

@@ -51,6 +51,7 @@ declare -rA SOAK_PACKAGES=(
     [debootstrap]=debootstrap
     [depmod]=kmod
     [podman]="podman runc netavark aardvark-dns buildah iptables"
+    [podman-compose]=podman-compose
     [qemu-system-x86_64]=qemu-system-x86
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from omninervous.core.identity import Identity
 from omninervous.errors import UserError
 from omninervous.ganglion.config import PeerOptions, check_edge_options
 from omninervous.wire.keytext import encode_key
+from tests.conftest import REPOSITORY
 
 KEY = encode_key(Identity.from_seed(bytes(range(32))).public)
 SECRET = "a secret of sixteen or more"
@@ -111,6 +113,12 @@ def test_a_variable_that_is_like_one_of_ours_is_noted_with_what_was_probably_mea
 def test_every_setting_has_a_variable_that_is_known() -> None:
     for each in (*SETTINGS, *PEER_SETTINGS):
         assert not foreign({each.variable: "x"})
+
+
+def test_the_containers_set_variables_that_exist() -> None:
+    for name in ("Dockerfile", "compose.yaml"):
+        found = re.findall(r"\bOMNI_[A-Z]\w+", (REPOSITORY / "contrib/containers" / name).read_text())
+        assert found and not foreign(dict.fromkeys(found, ""))
 
 
 def test_an_unsound_file_is_refused_with_its_first_fault(file: Path) -> None:
