@@ -39,6 +39,7 @@ RUN_ELSEWHERE = {
     "omni bench": "tests/netns/test_bench.py",
     "omni cloud": "tests/netns/test_cloud.py",
     "make wheel": "tests/soak/test_release.py",
+    "make images": "tests/soak/test_containers.py",
     "python3 -m venv": "tests/soak/test_release.py",
     "/opt/omninervous/bin/pip": "tests/soak/test_release.py",
     "/opt/omninervous/bin/omni-daemon": "tests/netns/test_cluster.py",

@@ -107,7 +107,7 @@ def test_an_edge_in_a_container_joins_a_nucleus_in_another(
     finally:
         for name in ("edge", "nucleus"):
             print(podman("logs", name, check=False))
-        podman("rm", "--force", "--all", check=False)
+        podman("rm", "--force", "--all", "--volumes", check=False)
 
 
 def test_the_compose_file_makes_a_cluster(lab: Lab, podman: Podman) -> None:
