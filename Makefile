@@ -12,7 +12,8 @@ BIN := .venv/bin
 CARGO := cargo --locked
 MANIFEST := --manifest-path native/Cargo.toml
 PYTEST := $(BIN)/python -m pytest
-WITHOUT_ROOT = $(wildcard tests/unit tests/property tests/sim tests/differential)
+# The longest first, or a worker is left with one of them at the end.
+WITHOUT_ROOT = $(wildcard tests/sim tests/property tests/differential tests/unit)
 
 # More for pytest, the daemons' autotest or the benchmark: make test ARGS='-k nat -x'
 ARGS ?=
