@@ -124,7 +124,7 @@ class Walk:
         script = f"cd {REPOSITORY}; {self.path}\nexec {command}"
         self.daemons.append(self._lab.start(None, f"shell-{len(self.daemons)}", ["bash", "-c", script]))
         state = shlex.split(command)[shlex.split(command).index("--state-dir") + 1]
-        wait_for(f"an answer from {state}", lambda: self.status(state), 20.0)
+        wait_for(f"an answer from {state}", lambda: self.status(state), 60.0)
 
     def status(self, state: str) -> dict[str, object]:
         try:
@@ -137,7 +137,7 @@ class Walk:
     def vip(self, robot: str) -> str:
         """Once it has one and a peer is up."""
         state = self._names[f"/tmp/{robot}"]
-        found = wait_for(f"a peer of {robot}", lambda: (it := self.status(state)).get("sessions_active") and it, 30.0)
+        found = wait_for(f"a peer of {robot}", lambda: (it := self.status(state)).get("sessions_active") and it, 60.0)
         return str(found["vip"]["address"])
 
     def end_daemons(self) -> None:
@@ -236,16 +236,16 @@ class Desk:
             environment,
         )
         try:
-            wait_for(f"an answer after {command}", lambda: daemon.peek("status"), 20.0)
+            wait_for(f"an answer after {command}", lambda: daemon.peek("status"), 60.0)
             yield
         finally:
-            assert process.stop(10.0) == 0, process.tail()
+            assert process.stop(30.0) == 0, process.tail()
 
 
 def registered(desk: Desk) -> None:
     with desk.running("omni-daemon --mode nucleus --port 51820", desk.nucleus):
         wait_for(
-            "the registration", lambda: any(each["registered"] for each in desk.mine.peek("status")["nuclei"]), 30.0
+            "the registration", lambda: any(each["registered"] for each in desk.mine.peek("status")["nuclei"]), 60.0
         )
 
 

@@ -68,9 +68,7 @@ def test_an_announcement_says_since_when_a_gateway_keeps_its_mappings() -> None:
         (0, 200, 100.0, False),
     ],
 )
-def test_a_clock_that_does_not_go_on_means_lost_mappings(
-    before: int, after: int, passed: float, goes_on: bool
-) -> None:
+def test_a_clock_that_does_not_go_on_means_lost_mappings(before: int, after: int, passed: float, goes_on: bool) -> None:
     assert epoch_goes_on(before, after, passed) is goes_on
 
 
