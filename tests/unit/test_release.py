@@ -1,4 +1,4 @@
-"""The bill of materials, against what is locked."""
+"""What a release is made of: the bill of materials against what is locked, the source against what a build reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -33,3 +34,15 @@ def test_the_bill_of_materials_names_what_is_locked(tmp_path: Path) -> None:
     assert {url: part["hashes"][0]["content"] for url, part in rust.items()}.items() <= locked.items()
     assert {"pyo3", "zeroize"} <= {part["name"] for part in rust.values()}
     assert all(part["licenses"][0]["expression"] for part in rust.values())
+
+
+def test_the_source_distribution_holds_what_a_build_reads(tmp_path: Path) -> None:
+    maturin = Path(sys.executable).parent / "maturin"
+    subprocess.run([maturin, "sdist", "--out", tmp_path], check=True, cwd=REPOSITORY, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    crates = [path for path in (REPOSITORY / "native").iterdir() if path.name not in ("fuzz", "target")]
+    read = [*(REPOSITORY / "bpf").iterdir(), *(each for crate in crates for each in crate.rglob("*.rs"))]
+    assert len(read) > 40
+    assert {str(path.relative_to(REPOSITORY)) for path in read} <= held
