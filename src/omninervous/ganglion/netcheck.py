@@ -17,6 +17,7 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def _line(server: Server, iface: str | None) -> Generator[_Line | None, None, No
     family = socket.AF_INET6 if ":" in server.endpoint.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as udp:
         try:
-            if iface is not None:
+            if iface is not None and sys.platform == "linux":  # elsewhere it is the tunnel
                 udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, iface.encode())
             udp.bind(("", 0))
             session = _handshake(udp, server)
