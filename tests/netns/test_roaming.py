@@ -16,6 +16,8 @@ from tests.netns.edges import ping
 
 MOVES = 4
 SETTLE = 2.0
+STAYS_DEAD = 8.0
+"""Seconds: longer than a way that was chosen is kept."""
 FOUND_WITHIN = 20.0
 """Seconds, on a machine that may be busy; `tests/bench/bench_roaming.py` measures."""
 
@@ -57,6 +59,9 @@ def test_the_other_way_is_taken_when_one_dies_without_a_word(lab: Lab) -> None:
             assert max(outages) < FOUND_WITHIN, outages
             assert scene.wait_for(alive, FOUND_WITHIN), scene.kinds
             assert moves_on(tcp), tcp.client.tail()
+            time.sleep(max(0.0, cut_at + STAYS_DEAD - time.monotonic()))
+            outages += [each.longest_gap(cut_at, time.monotonic()) for each in (there, back)]
+            assert set(scene.kinds) == {alive}, "the dead way was the faster one, and stays dead"
             scene.mend()
     print(f"\ndead ways: median outage {statistics.median(outages):.2f} s, longest {max(outages):.2f} s")
     assert tcp.client.status is None, tcp.client.tail()

@@ -210,6 +210,18 @@ def test_a_dead_path_gives_way_to_a_living_one_at_once() -> None:
     assert trial.moves == [Y] and trial.lost is None
 
 
+def test_a_better_way_that_was_dead_for_long_is_taken_again() -> None:
+    trial = Trial(x=0.050, y=0.010)
+    trial.run(10.0, measure=True)
+    trial.rtts[Y] = None
+    trial.paths.doubt(at(trial.now), 7)
+    trial.run(100.0, measure=True)
+    assert trial.moves == [Y, X], "Y is dead, however fast it was"
+    trial.rtts[Y] = 0.010
+    trial.run(130.0, measure=True)
+    assert trial.moves == [Y, X, Y], "and back"
+
+
 def test_when_nothing_answers_the_path_is_lost_within_two_seconds() -> None:
     trial = Trial(x=None, y=None)
     trial.run(3.0)

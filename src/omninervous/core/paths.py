@@ -19,8 +19,9 @@ included: nobody can be flooded with traffic that a peer of ours asked for in hi
 | doubt, and nobody answers for 0.8 s                     | lost: a new handshake to everywhere                       |
 | stock WireGuard peer, Nucleus                           | WireGuard's rule: the newest authentic source is right    |
 
-While data flows, the endpoint and the best others are measured every ten seconds. A peer with several addresses may
-send from one and be best reached at another: so only a *change* of its source moves us.
+While data flows, the endpoint and the best others are measured every ten seconds, and the best of those that fell
+silent is tried again. A peer with several addresses may send from one and be best reached at another: so only a
+*change* of its source moves us.
 """
 
 from __future__ import annotations
@@ -255,7 +256,16 @@ class Paths:
         chosen = [self._route(self.endpoint), *others[:MEASURED]]
         young = others and any(len(each.rtts) < SAMPLES for each in chosen)
         self._measure_at = now.boot + (1.0 if young else MEASURE_EVERY)
-        self.search(now, index, [each.endpoint for each in chosen])
+        self.search(now, index, [each.endpoint for each in (*chosen, *self._fallen(now))])
+
+    def _fallen(self, now: Now) -> list[Route]:
+        """The best address that answered once, is named still, and is silent now, if there is one: is it back?"""
+        silent = [
+            each
+            for each in self._routes.values()
+            if each.named and each.rtts and each.endpoint != self.endpoint and not each.answered_since(now.boot - FRESH)
+        ]
+        return sorted(silent, key=lambda each: (-self._rank(each), each.rtt))[:1]
 
     def verify(self, now: Now, index: int, *, unless_answered_within: float = 0.0) -> None:
         """Find out whether the endpoint still works; the challenge keeps NATs open as well."""
@@ -316,6 +326,7 @@ class Paths:
         """A round ended without an answer."""
         if route.wanted:
             self._source = None  # what comes from there next is news again
+        route.silent = True
         route.end()
         if not (route.named or route.answered_at or route.endpoint == self.endpoint):
             del self._routes[route.endpoint]

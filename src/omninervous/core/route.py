@@ -40,6 +40,8 @@ class Route:
     wanted: bool = False
     """The peer's frames come from here: follow it once it answers."""
     answered_at: float | None = None
+    silent: bool = False
+    """A round has ended without an answer since: whatever came before counts no more."""
     rtts: deque[float] = field(default_factory=lambda: deque(maxlen=RTTS_KEPT))
     _tokens: dict[bytes, float] = field(default_factory=dict)
     """Of this round -> when it was sent."""
@@ -58,7 +60,7 @@ class Route:
 
     def answered_since(self, boot: float) -> bool:
         """Whether a challenge came back at that second or later."""
-        return self.answered_at is not None and self.answered_at >= boot
+        return not self.silent and self.answered_at is not None and self.answered_at >= boot
 
     def begin(self, boot: float) -> None:
         """Start a round, in place of one that is under way."""
@@ -112,6 +114,6 @@ class Route:
             return False
         self._began = None
         self._tokens = {}
-        self.answered_at = boot
+        self.answered_at, self.silent = boot, False
         self.rtts.append(boot - at)
         return True

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+from itertools import pairwise
 
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import Process
@@ -61,6 +62,11 @@ class UdpStream:
                 return later[0] - since
             time.sleep(0.01)
         return float("inf")
+
+    def longest_gap(self, since: float, until: float) -> float:
+        """Seconds of the longest time without an arrival between two instants."""
+        arrivals = [at for at in self._arrivals if since < at < until]
+        return max(later - earlier for earlier, later in pairwise([since, *arrivals, until]))
 
     def _send(self) -> None:
         due = time.monotonic()
