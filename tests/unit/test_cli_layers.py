@@ -98,7 +98,6 @@ def test_a_variable_of_somebody_else_is_noted_without_its_value() -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("OMNI_SECERT", "OMNI_SECRET"),
         ("OMNI_CONFG", "OMNI_CONFIG"),
         ("OMNI_VPI", "OMNI_VIP"),
         ("OMNI_NODE", "OMNI_MODE"),
@@ -108,6 +107,18 @@ def test_a_variable_that_is_like_one_of_ours_is_noted_with_what_was_probably_mea
     (note,) = gather({}, (), None, {name: "a value"}).notes
     assert note.startswith(f"{name} in the environment is no setting") and f"did you mean {meant}?" in note
     assert "a value" not in note
+
+
+@pytest.mark.parametrize("name", ["OMNI_SECERT", "OMNI_SECRET_FIEL"])
+def test_a_secret_that_would_be_lost_stops_the_start(name: str) -> None:
+    with pytest.raises(
+        UserError, match=f"{name} in the environment is no setting: did you mean OMNI_SECRET.*open to"
+    ) as it:
+        gather({}, (), None, {name: "a value of more than sixteen"}).require_no_lost_secret()
+    assert "a value" not in str(it.value)
+    layers = gather({}, (), None, {name: "a value", "OMNI_SECRET": "a secret of sixteen characters"})
+    layers.require_no_lost_secret()
+    assert name in layers.notes[0]
 
 
 def test_every_setting_has_a_variable_that_is_known() -> None:

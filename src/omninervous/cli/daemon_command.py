@@ -124,6 +124,7 @@ def _init(layers: Layers) -> int:
 
 def edge_config(layers: Layers) -> EdgeConfig:
     """The checked configuration of an edge. UserError names what does not fit."""
+    layers.require_no_lost_secret()
     config = check_edge_options(layers.edge_options())
     return replace(config, notes=(*layers.notes, *config.notes))
 

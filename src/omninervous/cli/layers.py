@@ -25,6 +25,7 @@ _NAMES = tuple(
     for variable in (CONFIG_VARIABLE, *(each.variable for each in (*SETTINGS, *PEER_SETTINGS)))
 )
 """Of our variables, without the prefix that all have."""
+_SECRETS = ("secret", "secret_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,19 @@ class Layers:
         """Who set it: `--port`, `OMNI_PORT` or `fleet.toml:3`; `default` if nobody did."""
         given = self.values.get(option)
         return "default" if given is None else given.origin
+
+    def require_no_lost_secret(self) -> None:
+        """UserError if there is no secret, and a variable that seems to mean one: the cluster would be open to
+        everybody."""
+        if any(option in self.values for option in _SECRETS):
+            return
+        names = [each.variable for each in SETTINGS if each.option in _SECRETS]
+        for each in self.foreign:
+            if each.meant in names:
+                raise UserError(
+                    f"{each.name} in the environment is no setting: did you mean {each.meant}? Without a secret the "
+                    "cluster would be open to everybody: rename the variable, or unset it"
+                )
 
     def changed(self, earlier: Layers) -> list[str]:
         """Settings whose value is not what it was; `peer` stands for all peers."""
