@@ -17,7 +17,8 @@ from omninervous.hostos.state import CONFIG_VARIABLE, default_config_path
 __all__ = ["Foreign", "Given", "Layers", "foreign", "gather"]
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-_RIVALS = (("secret", "secret_file"), ("ebpf", "no_ebpf"))
+_SECRETS = ("secret", "secret_file")
+_RIVALS = (_SECRETS, ("ebpf", "no_ebpf"))
 """Settings that say the same in two ways."""
 _PREFIX = "OMNI_"
 _NAMES = tuple(
@@ -25,7 +26,6 @@ _NAMES = tuple(
     for variable in (CONFIG_VARIABLE, *(each.variable for each in (*SETTINGS, *PEER_SETTINGS)))
 )
 """Of our variables, without the prefix that all have."""
-_SECRETS = ("secret", "secret_file")
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,17 +139,17 @@ class Discovery:
 
     def _route(self, address: IPv4Address | IPv6Address) -> PeerConfig | None:
         """The stock peer with the longest prefix that holds the address."""
-        routed = [peer for peer in self._ctx.peers if peer.ed25519 is None]
         best = max(
             (
                 (network.prefixlen, -order)
-                for order, peer in enumerate(routed)
+                for order, peer in enumerate(self._ctx.peers)
+                if peer.ed25519 is None
                 for network in peer.allowed_ips
                 if address in network
             ),
             default=None,
         )
-        return None if best is None else routed[-best[1]]
+        return None if best is None else self._ctx.peers[-best[1]]
 
 
 def _reply(frame: bytes, address: IPv4Address | IPv6Address, mac: bytes) -> bytes:

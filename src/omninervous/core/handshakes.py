@@ -252,9 +252,10 @@ class Handshakes:
     def _send_cookie(self, now: Now, source: Endpoint, data: bytes) -> None:
         ctx = self._ctx
         reply = self._cookies.reply(now.boot, data, source)
-        if self._cookies.secret is not None and self._cookies.secret != self._trusted:
-            self._trusted = self._cookies.secret
-            ctx.commands.append(TrustCookies(*self._trusted))
+        secret = self._cookies.secret
+        if secret is not None and secret != self._trusted:
+            self._trusted = secret
+            ctx.commands.append(TrustCookies(*secret))
         ctx.commands.append(SendDatagram(source, reply))
         ctx.count("cookies_sent")
 
