@@ -19,7 +19,7 @@ from omninervous.wire.hello import Hello
 from tests.sim.simnet import Edge, Nat, Weather, World, seeded_identity
 from tests.sim.test_cluster import Clusternet
 
-IN_CHECK = 120
+IN_CHECK = 60
 IN_SOAK = 3000
 DIRECT_WITHIN = 30.0
 """Simulated seconds after the last edge came: an attempt lasts 5 s, and up to 10 % of all datagrams are lost."""
