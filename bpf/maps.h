@@ -26,6 +26,11 @@ struct scratch {
 	__u32 cookie_of[5]; // what it is a MAC of: the sender's endpoint (docs/PROTOCOL.md), zero-padded
 	struct address source;
 	__u32 outer_class; // traffic class of the outer header
+	// The addresses of our own that came last, and `config.locals` then: most packets spare a look into LOCALS.
+	__be32 near4;
+	__u32 near4_at;
+	__u8 near6[16];
+	__u32 near6_at;
 	union {
 		__u8 bytes[MESSAGE + MAX_BLOCKS * CHACHA_BLOCK + SLACK];
 		struct {

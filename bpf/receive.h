@@ -45,9 +45,38 @@ struct outer_vlan {
 	__be16 proto_be;
 };
 
-static __always_inline int is_local(const struct address *to)
+// Read once, before LOCALS: an answer that has been overtaken must not be remembered as the newest.
+static __always_inline __u32 locals_version(const struct config *own)
 {
-	return bpf_map_lookup_elem(&LOCALS, to) != 0;
+	return *(const volatile __u32 *)&own->locals;
+}
+
+static __always_inline int is_local4(struct scratch *s, const struct config *own, __be32 ip)
+{
+	const __u32 now = locals_version(own);
+	if (s->near4 == ip && s->near4_at == now)
+		return 1;
+	struct address to = {.family = 4};
+	__builtin_memcpy(to.bytes, &ip, 4);
+	if (!bpf_map_lookup_elem(&LOCALS, &to))
+		return 0;
+	s->near4 = ip;
+	s->near4_at = now;
+	return 1;
+}
+
+static __always_inline int is_local6(struct scratch *s, const struct config *own, const struct in6_addr *ip)
+{
+	const __u32 now = locals_version(own);
+	if (s->near6_at == now && same6(s->near6, (const __u8 *)ip))
+		return 1;
+	struct address to = {.family = 6};
+	__builtin_memcpy(to.bytes, ip, 16);
+	if (!bpf_map_lookup_elem(&LOCALS, &to))
+		return 0;
+	__builtin_memcpy(s->near6, ip, 16);
+	s->near6_at = now;
+	return 1;
 }
 
 // The UDP header for our port behind the IP header, or NULL; source and payload are noted.
@@ -61,10 +90,8 @@ static __always_inline struct udphdr *outer_ipv4(void *at, void *start, void *en
 		return 0;
 	if (udp->dest != own->port_be || ip->frag_off & bpf_htons(0x3fff))
 		return 0;
-	struct address to = {.family = 4};
-	__builtin_memcpy(to.bytes, &ip->daddr, 4);
 	const __u32 len = bpf_ntohs(udp->len);
-	if (len < sizeof(*udp) || bpf_ntohs(ip->tot_len) != len + sizeof(*ip) || !is_local(&to))
+	if (len < sizeof(*udp) || bpf_ntohs(ip->tot_len) != len + sizeof(*ip) || !is_local4(s, own, ip->daddr))
 		return 0;
 	__builtin_memcpy(from->bytes, &ip->saddr, 4);
 	from->family = 4;
@@ -82,10 +109,8 @@ static __always_inline struct udphdr *outer_ipv6(void *at, void *start, void *en
 	struct udphdr *udp = (void *)(ip + 1);
 	if ((void *)(udp + 1) > end || ip->version != 6 || ip->nexthdr != PROTO_UDP || udp->dest != own->port_be)
 		return 0;
-	struct address to = {.family = 6};
-	__builtin_memcpy(to.bytes, &ip->daddr, 16);
 	const __u32 len = bpf_ntohs(udp->len);
-	if (len < sizeof(*udp) || bpf_ntohs(ip->payload_len) != len || !is_local(&to))
+	if (len < sizeof(*udp) || bpf_ntohs(ip->payload_len) != len || !is_local6(s, own, &ip->daddr))
 		return 0;
 	__builtin_memcpy(from->bytes, &ip->saddr, 16);
 	from->family = 6;

@@ -24,7 +24,7 @@ struct config {
 	__u32 overlay;       // interface index
 	__u32 lenient;       // sessions that found no room in INDICES: unknown ones must pass
 	__u32 rate;          // initiations of a source that pass: so many at once, and so many in a second; not 0
-	__u32 unused;
+	__u32 locals;        // changes with LOCALS; not 0
 	__u64 opened_mark;   // random: marks datagrams that xdp_synapse has opened for tc_synapse
 	__u32 cookie_secret[8];
 	__u64 cookie_until;  // boot-time nanoseconds; 0: nobody was given a cookie yet

@@ -13,13 +13,16 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from omninervous._native import Reflex
 from omninervous.core.dataplane import Aead, LaneKeys, OpenLanes
+from omninervous.lab.topology import Host
+from omninervous.wire.address import Endpoint
 from tests.datapaths import Side, drops, twins
 from tests.differential.frames import Frames, Station
-from tests.netns.reflex_packets import OTHER_ID, PORT, TCX_DROP, TCX_NEXT, TCX_REDIRECT, THEIR_ID, packet
+from tests.netns.reflex_packets import OTHER_ID, PORT, TCX_DROP, TCX_NEXT, TCX_REDIRECT, THEIR_ID, THERE, packet
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 _SHORTEST = 34
 _LANE = 8
+_LOOPBACK = 1
 _LONGEST = 1500
 _FRAGMENT = b"\x03"
 
@@ -244,3 +247,19 @@ def test_an_address_that_another_peer_has_now_stays_in_the_fdb(lane: Reflex) -> 
     assert left_because() == "reflex_pass_no_session"
     lane.remove_peer(OTHER_ID)
     assert left_because() == "reflex_pass_unresolved"
+
+
+def test_an_address_is_ours_for_as_long_as_the_machine_has_it(pair_lan: tuple[Host, Host]) -> None:
+    """The programs remember the one that came last."""
+    machine = pair_lan[0].namespace
+    lane = machine.call(lambda: Reflex(_LOOPBACK, bytes([2, 0, 0, 0, 0, 2]), bytes(32), PORT, 16))
+    junk = struct.pack("<IIQ", 4, 7, _LANE << 60) + bytes(64)
+    try:
+        for address, source in (("127.0.0.1/8", THERE), ("::1/128", Endpoint("2001:db8::1", 51820))):
+            datagram = packet(junk, source=source)
+            for there, verdict in ((True, TCX_DROP), (False, TCX_NEXT), (True, TCX_DROP)):
+                machine.ip("address", "replace" if there else "del", address, "dev", "lo")
+                lane.tick()
+                assert [lane.test_run("tc_synapse", datagram)[0] for _ in range(3)] == [verdict] * 3
+    finally:
+        lane.close()

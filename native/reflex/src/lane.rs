@@ -76,6 +76,7 @@ pub struct Lane {
     free: Vec<u32>,
     homeless: u32,
     locals: HashSet<Address>,
+    locals_version: u32,
 }
 
 impl Lane {
@@ -95,6 +96,7 @@ impl Lane {
             free: (0..sessions).rev().collect(),
             homeless: 0,
             locals: HashSet::new(),
+            locals_version: 1,
         };
         lane.configure()?;
         lane.look_around()?;
@@ -371,7 +373,7 @@ impl Lane {
     }
 
     fn configure(&mut self) -> io::Result<()> {
-        self.kernel.configure(&layout::config(&self.own, self.homeless, self.mark))
+        self.kernel.configure(&layout::config(&self.own, self.homeless, self.locals_version, self.mark))
     }
 
     /// Bring LOCALS up to date.
@@ -384,7 +386,11 @@ impl Lane {
         for new in now.difference(&self.locals) {
             self.kernel.set_local(new, true)?;
         }
-        self.locals = now;
+        if now != self.locals {
+            self.locals = now;
+            self.locals_version = self.locals_version.wrapping_add(1).max(1);
+            self.configure()?;
+        }
         Ok(())
     }
 

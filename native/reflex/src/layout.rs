@@ -77,12 +77,19 @@ pub struct Own {
     pub cookies: ([u8; 32], u64),
 }
 
-/// `struct config`.
-pub fn config(own: &Own, lenient: u32, mark: u64) -> Config {
+/// `struct config`. `locals`: another number whenever LOCALS has changed, not 0.
+pub fn config(own: &Own, lenient: u32, locals: u32, mark: u64) -> Config {
     let Own { overlay, mac, mac1_key, port, rate, cookies } = own;
     let mut value = [0; shared::CONFIG];
     let mut it = Writer { to: &mut value, at: 0 };
-    it.bytes(mac1_key).bytes(mac).bytes(&port.to_be_bytes()).u32(*overlay).u32(lenient).u32(*rate).u32(0).u64(mark);
+    it.bytes(mac1_key)
+        .bytes(mac)
+        .bytes(&port.to_be_bytes())
+        .u32(*overlay)
+        .u32(lenient)
+        .u32(*rate)
+        .u32(locals)
+        .u64(mark);
     it.bytes(&cookies.0).u64(cookies.1);
     assert_eq!(it.at, shared::CONFIG);
     value
