@@ -49,6 +49,12 @@ def answers(source: Daemon, target: str, size: int = 56) -> bool:
     return done.returncode == 0
 
 
+def stopped(pid: int) -> bool:
+    """A stop begins with the thread that takes the signal, and that one may wait for a processor."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def recovers(edges: Edges, seconds: float = 30.0) -> None:
     """Both ways; neither end has ended, nor complained of a mistake of its own."""
     wait_for("an answer from B", lambda: answers(edges[0], B), seconds)
@@ -117,6 +123,7 @@ def test_an_overlay_that_widens(edges: Edges, pair_lan: tuple[Host, Host], seed:
 
 def test_a_process_that_is_stopped_for_a_while(edges: Edges) -> None:
     os.kill(edges[0].process.pid, signal.SIGSTOP)
+    wait_for("all threads to stand still", lambda: stopped(edges[0].process.pid))
     assert not answers(edges[1], A)
     time.sleep(2.0)
     os.kill(edges[0].process.pid, signal.SIGCONT)

@@ -78,7 +78,7 @@ def test_ended_by_a_signal_it_leaves_nothing(lab: Lab, pair_lan: tuple[Host, Hos
     pair.start()
     assert any("omni0" in line for line in machine_state(machine) - before)
     pair.a.process.signal(number)
-    assert pair.a.process.wait(5) == 0
+    assert pair.a.process.wait(20) == 0
     poll_until(lambda: machine_state(machine) == before, 2.0)
     assert machine_state(machine) == before
     assert "control.sock" not in os.listdir(pair.a.state_dir)
@@ -163,8 +163,9 @@ def test_new_addresses_of_the_machine_are_noticed(edge: Daemon, host: Host) -> N
 
 def test_silent_dns_does_not_delay_its_end(edge: Daemon, host: Host) -> None:
     host.namespace.ip("route", "add", "default", "via", "10.77.0.2")  # whose machine forwards nothing, and says nothing
-    edge.launch("--nucleus", "nucleus.example", "--cluster", "fleet").wait_ready()
-    assert edge.process.stop(1.5) == 0
+    patient = {"RES_OPTIONS": "timeout:30 attempts:5"}
+    edge.launch("--nucleus", "nucleus.example", "--cluster", "fleet", environment=patient).wait_ready()
+    assert edge.process.stop(20.0) == 0
 
 
 def test_the_address_survives_a_restart_and_so_does_the_identity(edge: Daemon) -> None:
@@ -180,6 +181,6 @@ def test_the_address_survives_a_restart_and_so_does_the_identity(edge: Daemon) -
 def test_it_ends_when_its_interface_is_deleted(edge: Daemon, host: Host, engine: str) -> None:
     edge.launch("--engine", engine).wait_ready()
     host.namespace.ip("link", "del", "omni0")
-    assert edge.process.wait(5) == 1
+    assert edge.process.wait(20) == 1
     assert "interface omni0 was deleted" in edge.process.output()
     edge.launch("--engine", engine).wait_ready()

@@ -169,9 +169,7 @@ class EdgeDaemon:
         self._underlay: addresses.Underlay | None = None
         self._began_at = self._look_at = clock.now().boot
         self._mapper = PortMapper(sockets.port, self._announce, wanted=config.port_mapping)
-        self._path_tools = PathTools(
-            self._node, self._drain, lambda: self._underlay, self._mapper.status, config.iface
-        )
+        self._path_tools = PathTools(self._node, self._drain, lambda: self._underlay, self._mapper.status, config.iface)
         self._captures = Captures(reflex.watch)
         self._suspend = clock.SuspendDetector()
         self._manager = ServiceManager()
