@@ -194,7 +194,7 @@ class Native:
         return dict(self.datapath.counters())
 
     def activity(self) -> list[SessionActivity]:
-        return activity_of(self.datapath)
+        return activity_of(self.datapath.activity())
 
     def learned(self) -> dict[bytes, float]:
         return dict(self.datapath.learned())

@@ -19,7 +19,7 @@ from omninervous.core.events import PeerDown, PeerUp
 from omninervous.core.handshakes import Handshakes
 from omninervous.core.noise import ZERO_PSK
 from omninervous.core.own import OwnAddress
-from omninervous.core.peer import Peer
+from omninervous.core.peer import ACTIVITY, Peer
 from omninervous.core.profile import Kind, PeerProfile
 from omninervous.errors import RemoteError
 from omninervous.wire.control import Caps, Close, CloseReason, PathChallenge, PathResponse, Versions, decode_control
@@ -97,7 +97,8 @@ class Meeting:
         assert index is not None
         fields = {"tx_at": 0.0, "tx_data_at": 0.0, "rx_at": 0.0, "rx_data_at": 0.0, **times}
         self.peer.handle_activity(
-            SessionActivity(KEY, index, **fields, tx_packets=1, tx_bytes=9, rx_packets=1, rx_bytes=9)
+            at(max(fields.values())),
+            SessionActivity(KEY, index, **fields, tx_packets=1, tx_bytes=9, rx_packets=1, rx_bytes=9),
         )
 
     def ticks(self, start: float, end: float) -> None:
@@ -105,6 +106,15 @@ class Meeting:
         while now <= end:
             self.peer.handle_timeout(at(now))
             now += 1.0
+
+    def looks(self, after: float, until: float) -> list[float]:
+        """When the peer's own timer is due, up to `until`."""
+        times: list[float] = []
+        while (due := self.ctx.timers.next()) is not None and due <= at(until).boot:
+            if ("peer", KEY) in self.ctx.timers.pop_due(due):
+                self.peer.handle_timeout(at(max(due, after)))
+                times.append(max(due, after))
+        return times
 
     def keepalives(self) -> int:
         return sum(command.payload == b"" for command in commands(self.ctx, SendControl))
@@ -244,7 +254,7 @@ def test_a_close_ends_it_until_somebody_wants_it() -> None:
     meeting.control(2.0, Close(CloseReason.SHUTDOWN))
     assert [down.reason for down in events(meeting.ctx, PeerDown)] == ["closed"]
     meeting.peer.want(at(3.0), wanted=True)
-    assert not meeting.peer.connecting and meeting.ctx.timers.next() is None
+    assert not meeting.peer.connecting and meeting.ctx.timers.pop_due(at(3600.0).boot) == [ACTIVITY]
     meeting.peer.stage(at(4.0), b"frame")
     assert meeting.peer.connecting
 
@@ -318,5 +328,36 @@ def test_a_punch_opens_the_nat_and_calls_unless_there_is_a_session() -> None:
 def test_a_removed_peer_leaves_nothing() -> None:
     meeting = Meeting().up()
     meeting.peer.remove()
-    assert meeting.ctx.commands[-1] == RemovePeer(KEY) and meeting.ctx.timers.next() is None
+    assert meeting.ctx.commands[-1] == RemovePeer(KEY) and meeting.ctx.timers.pop_due(at(3600.0).boot) == [ACTIVITY]
     assert not meeting.ctx.endpoints and not meeting.handshakes._owners
+
+
+def test_a_quiet_peer_is_looked_at_seldom_and_one_with_data_at_once() -> None:
+    meeting = Meeting().up()
+    meeting.looks(1.0, 10.0)
+    assert meeting.looks(10.0, 22.0) == [15.0, 20.0]
+    meeting.active(rx_at=22.4)  # which is no data
+    assert meeting.looks(22.4, 26.0) == [25.0]
+    meeting.active(rx_at=26.4, rx_data_at=26.4)
+    looks = meeting.looks(26.4, 30.0)
+    assert looks[0] == 26.4 and {27.0, 28.0, 29.0, 30.0} <= set(looks)
+
+
+def test_a_quiet_peer_is_told_at_once_of_a_change_and_again_until_it_says_that_it_knows() -> None:
+    meeting = Meeting().up()
+    meeting.looks(1.0, 12.0)
+    meeting.ctx.commands.clear()
+    meeting.peer.offer_caps(at(12.5))
+    assert meeting.looks(12.5, 14.0) == [13.0, 14.0]
+    sent = [decode_control(each.payload) for each in commands(meeting.ctx, SendControl) if each.payload]
+    assert sum(isinstance(message, Caps) for message in sent) == 2
+
+
+def test_a_keepalive_comes_when_it_is_due_whatever_the_quiet() -> None:
+    meeting = Meeting().up()
+    meeting.looks(1.0, 20.0)
+    due = meeting.peer.upkeep.keepalive_at
+    (look,) = [each for each in meeting.looks(20.0, 29.0) if each not in (20.0, 25.0)][:1]
+    assert due <= look < due + 1.0
+    sent = [decode_control(each.payload) for each in commands(meeting.ctx, SendControl) if each.payload]
+    assert isinstance(sent[-1], PathChallenge)

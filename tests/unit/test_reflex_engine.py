@@ -30,8 +30,9 @@ from omninervous.core.dataplane import (
     SetPeer,
     TrustCookies,
 )
+from omninervous.synapse.native import ActivityTuple
 from omninervous.synapse.port import Synapse
-from omninervous.synapse.reflex import ActivityTuple, ReflexEngine
+from omninervous.synapse.reflex import ReflexEngine
 from omninervous.wire.address import Endpoint
 from tests.datapaths import FAR_FUTURE, twins, udp_frame
 from tests.engines import EngineOnLoopback
@@ -249,6 +250,7 @@ def test_activity_counters_and_macs_are_those_of_both_lanes(engine: ReflexEngine
     kernel.macs = [(MAC, 2.0)]
     (activity,) = engine.activity()
     assert (activity.tx_at, activity.rx_data_at, activity.tx_packets, activity.rx_bytes) == (5.0, 2.0, 40, 3000)
+    assert engine.activity() == [], "nothing since"
     counters = engine.counters()
     assert (counters["rx_packets"], counters["drop_replay"]) == (30, 2)
     assert engine.learned() == {MAC: 2.0}

@@ -52,6 +52,11 @@ class CapsExchange:
         if at_once:
             self._send(now)
 
+    @property
+    def settled(self) -> bool:
+        """Whether `repeat` has nothing more to do."""
+        return self._acknowledged or self._ours is None or self._sent >= CAPS_ATTEMPTS
+
     def repeat(self, now: Now, *, at_once: bool = False) -> None:
         """Called about once a second, and when the path has just been proven (`at_once`)."""
         if self._acknowledged or self._ours is None:

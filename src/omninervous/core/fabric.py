@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from math import floor
 
 from omninervous.core.admission import Held
 from omninervous.core.clock import Now
@@ -40,7 +41,7 @@ from omninervous.core.neighbours import Neighbours
 from omninervous.core.noise import IncomingInitiation
 from omninervous.core.own import OwnAddress
 from omninervous.core.pathkind import Network
-from omninervous.core.peer import Peer
+from omninervous.core.peer import ACTIVITY, TICK, Peer
 from omninervous.core.profile import Kind
 from omninervous.core.queries import Target
 from omninervous.core.report import snapshot
@@ -268,6 +269,8 @@ class Fabric:
             self._neighbours.persist()
         elif machine == "housekeeping":
             self._keep_house(now)
+        elif key == ACTIVITY and any(peer.active for peer in self.peers.values()):
+            self._ctx.timers.set(ACTIVITY, floor(now.boot) + TICK)
 
     def _fall_back(self, now: Now) -> None:
         """No Nucleus answered: a cluster goes on without one, if this edge was in it before."""

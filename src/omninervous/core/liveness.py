@@ -75,7 +75,7 @@ class Liveness:
 
     def silence(self, now_boot: float) -> float:
         """Seconds without a packet in either direction."""
-        return now_boot - max(self.tx_at, self.rx_at)
+        return now_boot - self.packet_at
 
     def unanswered(self, now_boot: float) -> bool:
         """Whether data was sent, and nothing came for longer than an answer usually takes."""
@@ -89,6 +89,16 @@ class Liveness:
         """Whether data was sent or came within so many seconds."""
         newest = max(self._tx_data_at, self._rx_data_at)
         return newest > 0.0 and now_boot - newest < seconds
+
+    @property
+    def idle(self) -> bool:
+        """Whether neither side owes the other an answer, as of the last `keepalive_due` and `silent`."""
+        return self._owes_answer_since is None and self._awaits_answer_since is None
+
+    @property
+    def packet_at(self) -> float:
+        """The newest packet in either direction."""
+        return max(self.tx_at, self.rx_at)
 
     def keepalive_due(self, now_boot: float, *, persistent: bool) -> bool:
         """Whether to send a keepalive now: owed for data, or `persistent`, because a binding may end."""

@@ -80,11 +80,11 @@ class Node:
             self._fabric.settle(now)
 
     def handle_activity(self, now: Now, activity: Sequence[SessionActivity]) -> None:
-        """What the engine's sessions have done so far."""
+        """What sessions have done so far; one that has done nothing since the last report may be left out."""
         for report in activity:
             peer = self._fabric.peers.get(report.peer)
             if peer is not None:
-                peer.handle_activity(report)
+                peer.handle_activity(now, report)
 
     def handle_timeout(self, now: Now) -> None:
         """The time that `poll_timeout` named has come (or any other: what is not due stays)."""

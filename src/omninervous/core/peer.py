@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from math import floor
+from math import ceil, floor
 
 from omninervous.core.attempts import ATTEMPT_SECONDS, Attempts
 from omninervous.core.capabilities import CapsExchange
@@ -27,6 +27,7 @@ from omninervous.core.context import (
     PeerAvailable,
     PeerLost,
     QueryWanted,
+    TimerKey,
 )
 from omninervous.core.dataplane import Aead, Link, RemovePeer, SendControl, SendFrames, SessionActivity, SetPeer
 from omninervous.core.differences import note_differences
@@ -39,7 +40,7 @@ from omninervous.core.paths import Paths
 from omninervous.core.peer_sessions import PeerSession, PeerSessions
 from omninervous.core.profile import Kind, PeerProfile
 from omninervous.core.timers import earliest
-from omninervous.core.upkeep import Upkeep
+from omninervous.core.upkeep import MEASURE_AFTER_DATA, Upkeep
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import (
@@ -66,6 +67,11 @@ REKEY_ON_RECEIVE_AFTER = 165.0
 FORGET_AFTER = 3600.0
 UNPROVEN_PATIENCE = 5.0
 TICK = 1.0
+"""Between two looks at a peer with which something goes on, and between two readings of what the sessions did."""
+QUIET_TICK = 5.0
+"""Between two looks at any other."""
+ACTIVITY: TimerKey = ("activity", "")
+"""When the engine's report is due, while there is a session."""
 
 
 class Peer:
@@ -96,6 +102,11 @@ class Peer:
     def up(self) -> bool:
         """Whether there is a session to send on."""
         return self.sessions.current is not None
+
+    @property
+    def active(self) -> bool:
+        """Whether the engine's reports on it matter."""
+        return self.up and self.link is not Link.SIGNALLING
 
     @property
     def connecting(self) -> bool:
@@ -323,6 +334,8 @@ class Peer:
         """Something in our CAPS changed (address, membership): tell the peer."""
         if self.sessions.current is not None and self.link is Link.ETHERNET:
             self._offer(now, self.sessions.current)
+            self._tick_at = self._next_tick(now)
+            self._arm()
 
     def _offer(self, now: Now, session: PeerSession) -> None:
         assert session.caps is not None
@@ -400,10 +413,15 @@ class Peer:
             self.path.handle_source(now, index, source, size)
             self._arm()
 
-    def handle_activity(self, activity: SessionActivity) -> None:
+    def handle_activity(self, now: Now, activity: SessionActivity) -> None:
         """The engine's report on one session."""
-        if self.sessions.find(activity.local_index) is not None:
-            self.liveness.handle_activity(activity)
+        if self.sessions.find(activity.local_index) is None:
+            return
+        data_at = self.liveness.data_at
+        self.liveness.handle_activity(activity)
+        if self.liveness.data_at > data_at and self._tick_at is not None and self._tick_at > now.boot:
+            self._tick_at = now.boot
+            self._arm()
 
     # ------------------------------------------------------------ time
 
@@ -429,9 +447,20 @@ class Peer:
         if current is None:
             return None
         if self.link is not Link.SIGNALLING:
-            return floor(now.boot) + TICK  # the same instant for all peers: one wake-up per second
+            # The same instants for all peers: one wake-up per second.
+            soon = floor(now.boot) + TICK
+            self._ctx.timers.set(ACTIVITY, soon)
+            if self.link is Link.IP or not self._quiet(now):
+                return soon
+            return max(soon, min((now.boot // QUIET_TICK + 1.0) * QUIET_TICK, float(ceil(self.upkeep.keepalive_at))))
         rekey_at = current.created_at + REKEY_AFTER
         return rekey_at if now.boot < rekey_at else floor(now.boot) + ATTEMPT_SECONDS
+
+    def _quiet(self, now: Now) -> bool:
+        """Whether nothing goes on that must be looked at each second. Data ends that (`handle_activity`)."""
+        told = all(session.caps is None or session.caps.settled for session in self.sessions.confirmed)
+        idle = self.liveness.idle and not self.liveness.carries_data(now.boot, MEASURE_AFTER_DATA)
+        return idle and told and self.path.proven and not self.connecting
 
     def _expire(self, now: Now) -> None:
         was_up = self.up

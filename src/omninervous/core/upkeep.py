@@ -21,7 +21,7 @@ from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import PathResponse
 
-__all__ = ["Upkeep"]
+__all__ = ["MEASURE_AFTER_DATA", "Upkeep"]
 
 MEASURE_AFTER_DATA = 10.0
 TURNS = 0.1
@@ -45,15 +45,19 @@ class Upkeep:
         """Seconds of silence that the path is known to forgive."""
         return self._lifetime.interval
 
+    @property
+    def keepalive_at(self) -> float:
+        """When the silence on a proven path has lasted long enough."""
+        return self._liveness.packet_at + self._lifetime.interval * self._patience
+
     def tick(self, now: Now, index: int) -> None:
         """See the table."""
-        silence = self._liveness.silence(now.boot)
         if self._liveness.unanswered(now.boot):
             self._paths.verify(now, index)
         elif self._liveness.carries_data(now.boot, MEASURE_AFTER_DATA):
             self._paths.measure(now, index)
-        elif self._paths.proven and silence >= self._lifetime.interval * self._patience:
-            self._asked_after = silence
+        elif self._paths.proven and now.boot >= self.keepalive_at:
+            self._asked_after = self._liveness.silence(now.boot)
             self._patience = self._draw()
             self._paths.verify(now, index)
 

@@ -38,9 +38,11 @@ from omninervous.core.dataplane import (
 )
 from omninervous.wire.address import Endpoint
 
-__all__ = ["NativeEngine", "activity_of", "events_of", "table_handlers"]
+__all__ = ["ActivityTuple", "NativeEngine", "activity_of", "events_of", "table_handlers"]
 
 Handlers = dict[type, Callable[[Any], None]]
+ActivityTuple = tuple[bytes, int, tuple[float, float, float, float], tuple[int, int, int, int]]
+"""Peer, local index, times and counts of a `SessionActivity`."""
 
 _EVENTS: dict[str, Callable[..., Event]] = {
     "datagram": lambda source, data: DatagramReceived(Endpoint(*source), data),
@@ -73,6 +75,7 @@ class NativeEngine:
         IFF_MULTI_QUEUE, and sockets that share a port, bound in this order."""
         fds = [(tap, [each.fileno() for each in sockets]) for tap, sockets in queues]
         self._threads = Threads(fds, own_mac)
+        self._did: dict[int, ActivityTuple] = {}
         self._handlers: Handlers = {
             **table_handlers(self._threads, entropy),
             SendDatagram: lambda it: self._threads.send_datagram(it.endpoint, it.data),
@@ -95,8 +98,9 @@ class NativeEngine:
         return events_of(self._threads.events())
 
     def activity(self) -> Sequence[SessionActivity]:
-        """What every installed session has done so far."""
-        return activity_of(self._threads)
+        """What each installed session that has done something since the last call has done so far."""
+        before, self._did = self._did, {did[1]: did for did in self._threads.activity()}
+        return activity_of(did for index, did in self._did.items() if before.get(index) != did)
 
     def counters(self) -> Mapping[str, int]:
         """Totals since start, named as those of the reference engine."""
@@ -149,6 +153,6 @@ def events_of(tuples: Iterable[tuple[Any, ...]]) -> list[Event]:
     return [_EVENTS[kind](*fields) for kind, *fields in tuples]
 
 
-def activity_of(tables: Tables) -> list[SessionActivity]:
-    """What every installed session has done so far."""
-    return [SessionActivity(peer, index, *times, *counts) for peer, index, times, counts in tables.activity()]
+def activity_of(tuples: Iterable[ActivityTuple]) -> list[SessionActivity]:
+    """What sessions have done, as the native module gives it."""
+    return [SessionActivity(peer, index, *times, *counts) for peer, index, times, counts in tuples]

@@ -35,7 +35,7 @@ class Synapse(Protocol):
         ...
 
     def activity(self) -> Sequence[SessionActivity]:
-        """What every installed session has done so far."""
+        """What installed sessions have done so far; one that has done nothing since the last call may be left out."""
         ...
 
     def counters(self) -> Mapping[str, int]:

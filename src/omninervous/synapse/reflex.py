@@ -32,14 +32,13 @@ from omninervous.core.dataplane import (
     SetPeer,
     TrustCookies,
 )
-from omninervous.synapse.native import events_of
+from omninervous.synapse.native import ActivityTuple, events_of
 from omninervous.synapse.port import Synapse
 from omninervous.wire.transport import LANE_REFLEX
 
 __all__ = ["KernelLane", "Programs", "ReflexEngine"]
 
 _BY_LANE = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
-ActivityTuple = tuple[bytes, int, tuple[float, float, float, float], tuple[int, int, int, int]]
 
 
 class KernelLane(Protocol):
@@ -81,6 +80,16 @@ class _Session:
     """The kernel has the keys of its lane 8."""
     sends: bool = False
     """The other side has opened it, too."""
+    in_userspace: SessionActivity | None = None
+    in_kernel: ActivityTuple | None = None
+    """What it has done on the lanes of each."""
+
+    def activity(self) -> SessionActivity | None:
+        """On all lanes; None before userspace has said anything."""
+        if self.in_userspace is None or self.in_kernel is None:
+            return self.in_userspace
+        _, _, times, counts = self.in_kernel
+        return _plus(self.in_userspace, times, counts)
 
 
 @dataclass(slots=True)
@@ -125,12 +134,19 @@ class ReflexEngine:
         return [*self._userspace.events(), *events_of(self._kernel.events())]
 
     def activity(self) -> Sequence[SessionActivity]:
-        """What every installed session has done so far, on all its lanes."""
-        merged = {each.local_index: each for each in self._userspace.activity()}
-        for _, index, times, counts in self._kernel.activity():
-            if index in merged:
-                merged[index] = _plus(merged[index], times, counts)
-        return list(merged.values())
+        """What each installed session that has done something since the last call has done so far, on all lanes."""
+        changed: dict[int, _Session] = {}
+        for each in self._userspace.activity():
+            session = self._sessions.get(each.local_index)
+            if session is not None and session.in_userspace != each:
+                session.in_userspace = each
+                changed[each.local_index] = session
+        for did in self._kernel.activity():
+            session = self._sessions.get(did[1])
+            if session is not None and session.in_kernel != did:
+                session.in_kernel = did
+                changed[did[1]] = session
+        return [merged for each in changed.values() if (merged := each.activity()) is not None]
 
     def counters(self) -> Mapping[str, int]:
         """Totals since start of both lanes."""

@@ -1,0 +1,79 @@
+"""What an edge with many idle peers costs (root).
+
+    python -m tests.bench.bench_idle [--peers 100] [--seconds 240]
+
+A Nucleus, an edge, and its peers, each a daemon on a machine of its own. The edge calls every peer once; from then on
+nobody sends anything. Processor time of the edge's daemon, and what passes its underlay, both directions, IP headers
+included. A session is renewed every two minutes, so measure for a multiple of that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from omninervous.hostos.control import request
+from omninervous.lab.daemons import Daemon
+from omninervous.lab.namespaces import Lab, Namespace, require_privileges
+from omninervous.lab.process import ended_in_order, poll_until
+from omninervous.lab.topology import Internet
+
+SECRET = {"OMNI_SECRET": "only for this measurement"}
+TICKS = os.sysconf("SC_CLK_TCK")
+SETTLE = 60.0
+"""Seconds in which paths have been compared and keepalives have found their interval's first step."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--peers", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=240.0)
+    options = parser.parse_args()
+    require_privileges()
+    with ended_in_order(), Lab() as lab:
+        internet = Internet(lab)
+        near, far = internet.public_host("hub"), internet.public_host("nucleus")
+        Daemon(lab, far.namespace, "nucleus").launch("--mode", "nucleus", "--port", "51820").wait_ready()
+        joining = ("--nucleus", f"{far.address}:51820", "--cluster", "idle")
+        hub = Daemon(lab, near.namespace, "hub").launch(*joining, environment=SECRET).wait_ready()
+        for number in range(options.peers):
+            peer = Daemon(lab, internet.public_host(f"peer-{number}").namespace, f"peer-{number}")
+            address = f"10.200.1.{number + 1}"
+            peer.launch(*joining, "--vip", address, "--ebpf", "off", environment=SECRET).wait_ready(120.0)
+            poll_until(partial(met, hub, address), 60.0, 0.5)
+        hub.wait_for_peer(60.0, options.peers)
+        time.sleep(SETTLE)
+        spent, moved, began = cpu_seconds(hub), passed_bytes(near.namespace), time.monotonic()
+        time.sleep(options.seconds)
+        seconds = time.monotonic() - began
+        spent, moved = cpu_seconds(hub) - spent, passed_bytes(near.namespace) - moved
+        up = sum(peer["state"] == "up" for peer in hub.peers())
+    bits = moved * 8 / seconds / options.peers
+    print(f"{up} of {options.peers} peers up after {seconds:.0f} s idle")
+    print(f"{100 * spent / seconds:.2f} % of a core, {bits:.0f} bit/s per peer")
+    return 0
+
+
+def met(hub: Daemon, address: str) -> bool:
+    """Whether a peer answers a challenge; the first one calls it."""
+    return bool(request(hub.state_dir, "ping", peer=address)["ok"])
+
+
+def cpu_seconds(daemon: Daemon) -> float:
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def passed_bytes(where: Namespace) -> int:
+    """Of `eth0`, both directions, without Ethernet headers."""
+    (link,) = json.loads(where.ip("-j", "-s", "link", "show", "dev", "eth0"))
+    return sum(int(each["bytes"]) - 14 * int(each["packets"]) for each in link["stats64"].values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
