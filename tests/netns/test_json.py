@@ -43,6 +43,8 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
     answers |= {command: _ask(edge, *command.split()) for command in ("reload", "config show")}
     answers |= {command: _ask(edge, command, peer["vip"], first_line=command == "ping") for command in ("ping", "why")}
     answers["netcheck"] = _ask(edge, "netcheck")
+    file = str(lab.directory / "frames.pcapng")
+    answers["pcap"] = _ask(edge, "pcap", "--peer", peer["vip"], "--seconds", "1", "--write", file)
     status, check = answers["status"], _ask(edge, "config", "check", str(bad))
     found = {
         "`omni status` (edge)": status,
@@ -67,6 +69,7 @@ def test_every_documented_field_is_there(lab: Lab, pair_lan: tuple[Host, Host]) 
         "`ipv4` and `ipv6` in it": answers["netcheck"]["ipv4"],
         "`port_mapping` in it": answers["netcheck"]["port_mapping"],
         "each of its `nuclei`": answers["netcheck"]["nuclei"][0],
+        "`omni pcap --write FILE`": answers["pcap"],
         "`omni doctor`": answers["doctor"],
         "each of `findings`": answers["doctor"]["findings"][0],
         "`omni reload`": answers["reload"],

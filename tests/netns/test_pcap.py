@@ -121,6 +121,7 @@ def test_what_cannot_be_captured_is_said(lab: Lab, pair_lan: tuple[Host, Host]) 
     for words, status, said in (
         (("--peer", "nobody"), 2, "no peer is known by the name or key 'nobody'"),
         (("--peer", str(PAIR_VIPS[1]), "--write", "/nowhere/x"), 2, "--write /nowhere/x: No such file or directory"),
+        (("--peer", str(PAIR_VIPS[1]), "--json"), 2, "--json needs --write FILE"),
         ((), 2, "Missing option '--peer'"),
     ):
         done = machine.run(*omni, *words, check=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import rich_click as click
 
 import omninervous
-from omninervous.cli.options import chosen_state_dir, state_dir_option
+from omninervous.cli.options import chosen_state_dir, print_json, state_dir_option
 from omninervous.errors import OmniError, SystemFailure, UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,16 @@ _LARGEST = 65_561
     "--snaplen", "-s", type=click.IntRange(14, _LARGEST), default=_LARGEST, help="Keep so many bytes of a frame."
 )
 @click.option("--write", "-w", type=click.Path(path_type=Path), help="A file instead of standard output.")
+@click.option("--json", "as_json", is_flag=True, help="With --write: what was captured, as one JSON object on stdout.")
 @click.pass_context
 def pcap(
-    ctx: click.Context, peer: str, count: int | None, seconds: float | None, snaplen: int, write: Path | None
+    ctx: click.Context,
+    peer: str,
+    count: int | None,
+    seconds: float | None,
+    snaplen: int,
+    write: Path | None,
+    as_json: bool,
 ) -> None:
     """Frames between this machine and a peer, as pcapng: omni pcap --peer robot-7 | tshark -r -
 
@@ -47,6 +54,8 @@ def pcap(
     status shows who is looked at; meanwhile what is sent to that peer takes the userspace lane."""
     from omninervous.hostos.sniffer import Sniffer
 
+    if write is None and as_json:
+        raise UserError("--json needs --write FILE: standard output carries the frames")
     if write is None and sys.stdout.isatty():
         raise UserError("a capture is not for a terminal: omni pcap ... | tshark -r -, or --write FILE")
     lease = _Lease(chosen_state_dir(ctx), peer)
@@ -62,6 +71,9 @@ def pcap(
             return
         except OSError as error:
             raise SystemFailure(f"{write or 'standard output'} cannot be written: {error.strerror}") from error
+    if as_json:
+        print_json({"peer": target["peer"], "file": str(write), "frames": copy.written, "dropped": copy.dropped})
+        return
     lost = f"; {copy.dropped} more were not taken in time" if copy.dropped else ""
     click.echo(f"omni pcap: {copy.written} frames of {target['peer']}{lost}", err=True)
 
