@@ -37,7 +37,7 @@ def check(file: Path | None, as_json: bool) -> int:
     """Every fault of a file, with its line, and variables that look like mistyped OMNI_* ones. Exit status 2 if there
     is one."""
     from omninervous.cli.config_file import Fault, read_config
-    from omninervous.cli.layers import foreign
+    from omninervous.cli.layers import NO_SETTING, foreign
 
     found = read_config(file or Path(os.environ.get(CONFIG_VARIABLE) or default_config_path()))
     faults = list(found.faults)
@@ -47,7 +47,7 @@ def check(file: Path | None, as_json: bool) -> int:
     notes = [*found.notes, *(each.sentence for each in strange if not each.meant)]
     slips = [each for each in strange if each.meant]
     if as_json:
-        listed = [*faults, *(Fault(0, each.name, "", "in the environment is no setting", each.meant) for each in slips)]
+        listed = [*faults, *(Fault(0, each.name, "", NO_SETTING, each.meant) for each in slips)]
         print_json(
             {"file": str(found.path), "ok": not listed, "faults": [asdict(each) for each in listed], "notes": notes}
         )

@@ -14,7 +14,7 @@ from omninervous.errors import UserError
 from omninervous.ganglion.config import SECRET_VARIABLE, EdgeOptions, PeerOptions
 from omninervous.hostos.state import CONFIG_VARIABLE, default_config_path
 
-__all__ = ["Foreign", "Given", "Layers", "foreign", "gather"]
+__all__ = ["NO_SETTING", "Foreign", "Given", "Layers", "foreign", "gather"]
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _SECRETS = ("secret", "secret_file")
@@ -37,6 +37,9 @@ class Given:
     """`--port`, `OMNI_PORT`, `fleet.toml:3`"""
 
 
+NO_SETTING = "in the environment is no setting"
+
+
 @dataclass(frozen=True, slots=True)
 class Foreign:
     """A variable that begins like ours and is no setting. Its value is shown to nobody."""
@@ -49,7 +52,7 @@ class Foreign:
     def sentence(self) -> str:
         """For the log."""
         hint = f": did you mean {self.meant}?" if self.meant else ""
-        return f"{self.name} in the environment is no setting, and ignored{hint}"
+        return f"{self.name} {NO_SETTING}, and ignored{hint}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Layers:
         for each in self.foreign:
             if each.meant in names:
                 raise UserError(
-                    f"{each.name} in the environment is no setting: did you mean {each.meant}? Without a secret the "
+                    f"{each.name} {NO_SETTING}: did you mean {each.meant}? Without a secret the "
                     "cluster would be open to everybody: rename the variable, or unset it"
                 )
 
