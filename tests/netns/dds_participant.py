@@ -1,8 +1,9 @@
 # mypy: disable-error-code="type-arg,arg-type,call-overload"
 # cyclonedds builds its sample types from annotations that no type checker understands.
-"""A DDS process for `test_dds.py`: `python dds_participant.py ask|echo COUNT SIZE`.
+"""A DDS process for `test_dds.py`: `python dds_participant.py ask|echo COUNT SIZE PAUSE`.
 
-`ask` writes samples and wants each one back; `echo` sends back what it reads. They find each other by multicast.
+`ask` writes samples, PAUSE seconds after one another, and wants each one back; `echo` sends back what it reads. They
+find each other by multicast.
 """
 
 # No `from __future__ import annotations`: cyclonedds reads the types of a sample's fields.
@@ -29,7 +30,7 @@ class Sample(IdlStruct, typename="Sample"):
     data: sequence[uint8]
 
 
-def main(role: str, count: int, size: int) -> None:
+def main(role: str, count: int, size: int, pause: float) -> None:
     participant = DomainParticipant(0)
     qos = Qos(
         Policy.Reliability.Reliable(duration(seconds=PATIENCE)),
@@ -49,6 +50,7 @@ def main(role: str, count: int, size: int) -> None:
             sample = next_sample(reader)
             assert sample.number == number and bytes(sample.data) == data, "another sample came back"
             print(f"sample {number}: {size} bytes there and back in {time.monotonic() - started:.3f} s", flush=True)
+            time.sleep(pause)
         else:
             writer.write(next_sample(reader))
     if role == "echo":
@@ -61,4 +63,4 @@ def next_sample(reader: DataReader[Sample]) -> Sample:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
