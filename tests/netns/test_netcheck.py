@@ -51,9 +51,13 @@ def test_mapping_filtering_and_hairpin(lab: Lab) -> None:
     found = netcheck(lab, shut_host, two)["ipv4"]
     assert (found["mapping"], found["filtering"], found["hairpin"]) == (
         "endpoint-independent",
-        "address-dependent",
+        "address-and-port-dependent",
         False,
     )
+
+    _, choosy_host = behind(internet, "choosy", NatKind.ADDRESS_RESTRICTED)
+    found = netcheck(lab, choosy_host, two)["ipv4"]
+    assert (found["mapping"], found["filtering"]) == ("endpoint-independent", "address-dependent")
 
     _, lone_host = behind(internet, "lone", NatKind.SYMMETRIC)
     found = netcheck(lab, lone_host, two[:1])["ipv4"]
@@ -61,5 +65,5 @@ def test_mapping_filtering_and_hairpin(lab: Lab) -> None:
 
     _, host6 = behind(internet, "six", NatKind.PORT_RESTRICTED)
     found = netcheck(lab, host6, two6)["ipv6"]
-    assert (found["mapping"], found["filtering"], found["hairpin"]) == ("none", "address-dependent", None)
+    assert (found["mapping"], found["filtering"], found["hairpin"]) == ("none", "address-and-port-dependent", None)
     assert "firewall lets in answers only" in found["hints"][0]

@@ -31,7 +31,9 @@ class Filtering(Enum):
     ENDPOINT_INDEPENDENT = "endpoint-independent"
     """Everybody's datagrams."""
     ADDRESS_DEPENDENT = "address-dependent"
-    """Those of hosts that were sent to; or address- and port-dependent."""
+    """Those of hosts that were sent to, from whatever port."""
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+    """Those of hosts and ports that were sent to."""
     UNKNOWN = "unknown"
 
 

@@ -8,6 +8,9 @@ Nucleus, which says where it sees it::
     one    <-- PROBE -------------------- second Nucleus      `one` never wrote there: filtering (RFC 4787 section 5)
     one    <-- by way of E -------------- other               hairpin (RFC 4787 section 6)
 
+What kept that PROBE out may look at addresses alone: `one` then writes to another port of the second Nucleus's host,
+where nobody needs to listen, and is probed again.
+
 It waits for datagrams, so it is called in a thread.
 """
 
@@ -39,6 +42,7 @@ _PATIENCE = 0.3
 """Seconds that one datagram is waited for."""
 _SESSION_SECONDS = 60.0
 _LONGEST = 2048
+_ANSWERS_ONLY = (Filtering.ADDRESS_DEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def hints(version: int, mapping: Mapping, found: Findings, *, silent: bool) -> l
     if silent:
         return [f"nothing answers over IPv{version}: a firewall may stop UDP (omni doctor says more)"]
     told = []
-    if mapping is Mapping.NONE and found.filtering is Filtering.ADDRESS_DEPENDENT:
+    if mapping is Mapping.NONE and found.filtering in _ANSWERS_ONLY:
         told.append("a firewall lets in answers only: let UDP to our port in, and everybody reaches us at once")
     if mapping is Mapping.ADDRESS_DEPENDENT:
         told.append(
@@ -96,13 +100,17 @@ def _filtering(one: _Line, second: Server, iface: str | None) -> Filtering:
     with _line(second, iface) as other:
         if other is None:
             return Filtering.UNKNOWN
-        for _ in range(_TRIES):
-            ack = other.ask(one.seen)
-            if ack is None or not ack.probed:
-                return Filtering.UNKNOWN
-            if one.hears(lambda data: isinstance(other.opened(data), Probe)):
-                return Filtering.ENDPOINT_INDEPENDENT
-    return Filtering.ADDRESS_DEPENDENT
+        another_port = Endpoint(second.endpoint.host, second.endpoint.port ^ 1 or 2)
+        for filtering, opener in ((Filtering.ENDPOINT_INDEPENDENT, None), (Filtering.ADDRESS_DEPENDENT, another_port)):
+            for _ in range(_TRIES):
+                if opener is not None:
+                    one.send(os.urandom(16), opener)
+                ack = other.ask(one.seen)
+                if ack is None or not ack.probed:
+                    return Filtering.UNKNOWN
+                if one.hears(lambda data: isinstance(other.opened(data), Probe)):
+                    return filtering
+    return Filtering.ADDRESS_AND_PORT_DEPENDENT
 
 
 def _hairpin(one: _Line, server: Server, iface: str | None) -> bool | None:

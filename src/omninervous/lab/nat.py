@@ -102,7 +102,7 @@ def nat_ruleset(policy: NatPolicy, wan: str, lan: str, address: IPv4Address) -> 
     input_policy = "accept" if policy.open_input else "drop"
     return f"""
 table ip omni_nat {{
-    set seen {{ type ipv4_addr; size 4096; flags dynamic, timeout; timeout 2m; }}
+    set seen {{ type ipv4_addr . inet_service; size 4096; flags dynamic, timeout; timeout 2m; }}
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
 {_lines(_prerouting(policy, wan, lan, address))}
@@ -145,7 +145,7 @@ def _prerouting(policy: NatPolicy, wan: str, lan: str, address: IPv4Address) -> 
     if policy.kind is NatKind.FULL_CONE:
         rules.append(f'iifname "{wan}" meta l4proto udp dnat to {_client(policy)}')
     elif policy.kind is NatKind.ADDRESS_RESTRICTED:
-        rules.append(f'iifname "{wan}" meta l4proto udp ip saddr @seen dnat to {_client(policy)}')
+        rules.append(f'iifname "{wan}" meta l4proto udp ip saddr . udp dport @seen dnat to {_client(policy)}')
     return rules
 
 
@@ -175,7 +175,8 @@ def _forward(policy: NatPolicy, wan: str, lan: str) -> list[str]:
     if policy.kind is NatKind.UDP_BLOCKED:
         return [f'iifname "{lan}" meta l4proto udp drop', f'iifname "{wan}" meta l4proto udp drop']
     if policy.kind is NatKind.ADDRESS_RESTRICTED:
-        return [f'oifname "{wan}" meta l4proto udp update @seen {{ ip daddr }}']
+        # Who was sent to, and from which port: masquerading keeps the port of a lone client.
+        return [f'oifname "{wan}" meta l4proto udp update @seen {{ ip daddr . udp sport }}']
     return []
 
 
