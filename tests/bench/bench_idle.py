@@ -4,7 +4,9 @@
 
 A Nucleus, an edge, and its peers, each a daemon on a machine of its own. The edge calls every peer once; from then on
 nobody sends anything. Processor time of the edge's daemon, and what passes its underlay, both directions, IP headers
-included. A session is renewed every two minutes, so measure for a multiple of that.
+included. A session is renewed every two minutes, so measure for a multiple of that. They share one LAN, and the kernel
+one table of IPv4 neighbours for all namespaces: beyond 40 peers raise its limit first
+(`sysctl net.ipv4.neigh.default.gc_thresh3=65536`).
 """
 
 from __future__ import annotations
