@@ -12,8 +12,6 @@ BIN := .venv/bin
 CARGO := cargo --locked
 MANIFEST := --manifest-path native/Cargo.toml
 PYTEST := $(BIN)/python -m pytest
-# A worker that has done its own tests takes some of another's.
-WORKERS = --dist worksteal -n
 # The longest first, or a worker is left with one of them at the end.
 WITHOUT_ROOT = $(wildcard tests/sim tests/property tests/differential tests/unit)
 
@@ -65,12 +63,12 @@ lint-shell:
 .PHONY: unit
 unit: setup
 	$(CARGO) test --quiet $(MANIFEST) --workspace
-	$(PYTEST) -q $(WORKERS) $(JOBS) $(WITHOUT_ROOT) $(ARGS)
+	$(PYTEST) -q -n $(JOBS) $(WITHOUT_ROOT) $(ARGS)
 
 .PHONY: netns
 netns: setup ## the end-to-end tests in network namespaces (root)
 	@test -x .tools/bin/wireguard || { echo "no .tools/bin/wireguard: install Go 1.23 or newer, then make setup" >&2; exit 1; }
-	$(PYTEST) -v $(WORKERS) $(NETNS_JOBS) tests/netns $(ARGS)
+	$(PYTEST) -v -n $(NETNS_JOBS) tests/netns $(ARGS)
 
 .PHONY: test
 test: check ## check, then netns: everything (root)

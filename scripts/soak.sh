@@ -29,9 +29,9 @@ run() {
     printf '== %s, kernel %s, commit %s\n' "$(date -u)" "$(uname -r)" "$(git rev-parse --short HEAD 2>/dev/null || echo none)"
     stage soak "${pytest[@]}" -m soak tests
     for ((repeat = 1; repeat <= ${SOAK_REPEATS:-10}; repeat++)); do
-        stage "netns $repeat" "${pytest[@]}" --dist worksteal -n "${NETNS_JOBS:-4}" tests/netns
+        stage "netns $repeat" "${pytest[@]}" -n "${NETNS_JOBS:-4}" tests/netns
     done
-    stage property "${pytest[@]}" --dist worksteal -n 2 --timeout 3600 --hypothesis-profile long tests/property
+    stage property "${pytest[@]}" -n 2 --timeout 3600 --hypothesis-profile long tests/property
     stage fuzz env FUZZ_SECONDS="${SOAK_FUZZ_SECONDS:-900}" scripts/fuzz.sh
     printf '== %d stages failed%s\n' ${#failed[@]} "${failed[*]:+: ${failed[*]}}"
     [[ ${#failed[@]} -eq 0 ]]
