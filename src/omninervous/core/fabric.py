@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
-from math import floor
 
 from omninervous.core.admission import Held
 from omninervous.core.clock import Now
@@ -41,7 +40,7 @@ from omninervous.core.neighbours import Neighbours
 from omninervous.core.noise import IncomingInitiation
 from omninervous.core.own import OwnAddress
 from omninervous.core.pathkind import Network
-from omninervous.core.peer import ACTIVITY, TICK, Peer
+from omninervous.core.peer import ACTIVITY, Peer, expect_activity
 from omninervous.core.profile import Kind
 from omninervous.core.queries import Target
 from omninervous.core.report import snapshot
@@ -270,7 +269,7 @@ class Fabric:
         elif machine == "housekeeping":
             self._keep_house(now)
         elif key == ACTIVITY and any(peer.active for peer in self.peers.values()):
-            self._ctx.timers.set(ACTIVITY, floor(now.boot) + TICK)
+            expect_activity(self._ctx, now)
 
     def _fall_back(self, now: Now) -> None:
         """No Nucleus answered: a cluster goes on without one, if this edge was in it before."""

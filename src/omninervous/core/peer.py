@@ -56,7 +56,7 @@ from omninervous.wire.control import (
 from omninervous.wire.handshake import RESPONSE_SIZE
 from omninervous.wire.transport import LANE_BASE, MIN_TRANSPORT_SIZE
 
-__all__ = ["Peer"]
+__all__ = ["ACTIVITY", "Peer", "expect_activity"]
 
 USUAL_MTU = 1500
 """Of an underlay: IP packets of so many bytes pass."""
@@ -72,6 +72,11 @@ QUIET_TICK = 5.0
 """Between two looks at any other."""
 ACTIVITY: TimerKey = ("activity", "")
 """When the engine's report is due, while there is a session."""
+
+
+def expect_activity(ctx: Context, now: Now) -> None:
+    """The engine is to be asked for its report at the next whole second."""
+    ctx.timers.set(ACTIVITY, floor(now.boot) + TICK)
 
 
 class Peer:
@@ -325,8 +330,7 @@ class Peer:
         if self.path.proven:
             self._flush()
         ctx.signals.append(PeerAvailable(peer))
-        self._tick_at = self._next_tick(now)
-        self._arm()
+        self._look_later(now)
 
     # ------------------------------------------------------------ control messages
 
@@ -334,8 +338,7 @@ class Peer:
         """Something in our CAPS changed (address, membership): tell the peer."""
         if self.sessions.current is not None and self.link is Link.ETHERNET:
             self._offer(now, self.sessions.current)
-            self._tick_at = self._next_tick(now)
-            self._arm()
+            self._look_later(now)
 
     def _offer(self, now: Now, session: PeerSession) -> None:
         assert session.caps is not None
@@ -439,7 +442,12 @@ class Peer:
         current = self.sessions.current
         if current is not None:
             self._tick(now, current)
+        self._look_later(now)
+
+    def _look_later(self, now: Now) -> None:
         self._tick_at = self._next_tick(now)
+        if self.active:
+            expect_activity(self._ctx, now)
         self._arm()
 
     def _next_tick(self, now: Now) -> float | None:
@@ -449,7 +457,6 @@ class Peer:
         if self.link is not Link.SIGNALLING:
             # The same instants for all peers: one wake-up per second.
             soon = floor(now.boot) + TICK
-            self._ctx.timers.set(ACTIVITY, soon)
             if self.link is Link.IP or not self._quiet(now):
                 return soon
             return max(soon, min((now.boot // QUIET_TICK + 1.0) * QUIET_TICK, float(ceil(self.upkeep.keepalive_at))))
@@ -502,7 +509,7 @@ class Peer:
             return age >= REKEY_AFTER
         if self.link is Link.ETHERNET and (self.wanted or self.liveness.used(now.boot, FORGET_AFTER)):
             return age >= (REKEY_AFTER if current.transport.initiator else REKEY_ON_RECEIVE_AFTER)
-        used_at = max(self.liveness.tx_at, self.liveness.rx_at)
+        used_at = self.liveness.packet_at
         if age >= REKEY_ON_RECEIVE_AFTER:
             return used_at >= current.created_at + REKEY_ON_RECEIVE_AFTER
         began, sent_at = current.transport.initiator, self.liveness.tx_at
