@@ -102,15 +102,25 @@ def _filtering(one: _Line, second: Server, iface: str | None) -> Filtering:
             return Filtering.UNKNOWN
         another_port = Endpoint(second.endpoint.host, second.endpoint.port ^ 1 or 2)
         for filtering, opener in ((Filtering.ENDPOINT_INDEPENDENT, None), (Filtering.ADDRESS_DEPENDENT, another_port)):
-            for _ in range(_TRIES):
-                if opener is not None:
-                    one.send(os.urandom(16), opener)
-                ack = other.ask(one.seen)
-                if ack is None or not ack.probed:
-                    return Filtering.UNKNOWN
-                if one.hears(lambda data: isinstance(other.opened(data), Probe)):
-                    return filtering
+            let_in = _let_in(one, other, opener)
+            if let_in is None:
+                return Filtering.UNKNOWN
+            if let_in:
+                return filtering
     return Filtering.ADDRESS_AND_PORT_DEPENDENT
+
+
+def _let_in(one: _Line, other: _Line, opener: Endpoint | None) -> bool | None:
+    """Whether a PROBE of the other line's Nucleus arrives, after a datagram to `opener`; None if it sends none."""
+    for _ in range(_TRIES):
+        if opener is not None:
+            one.send(os.urandom(16), opener)
+        ack = other.ask(one.seen)
+        if ack is None or not ack.probed:
+            return None
+        if one.hears(lambda data: isinstance(other.opened(data), Probe)):
+            return True
+    return False
 
 
 def _hairpin(one: _Line, server: Server, iface: str | None) -> bool | None:
