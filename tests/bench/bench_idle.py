@@ -12,21 +12,18 @@ one table of IPv4 neighbours for all namespaces: beyond 40 peers raise its limit
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 from omninervous.hostos.control import request
 from omninervous.lab.daemons import Daemon
+from omninervous.lab.evidence import parse_link_counters
 from omninervous.lab.namespaces import Lab, Namespace, require_privileges
-from omninervous.lab.process import ended_in_order, poll_until
+from omninervous.lab.process import cpu_seconds, ended_in_order, poll_until
 from omninervous.lab.topology import Internet
 
 SECRET = {"OMNI_SECRET": "only for this measurement"}
-TICKS = os.sysconf("SC_CLK_TCK")
 SETTLE = 60.0
 """Seconds in which paths have been compared and keepalives have found their interval's first step."""
 
@@ -50,10 +47,10 @@ def main() -> int:
             poll_until(partial(met, hub, address), 60.0, 0.5)
         hub.wait_for_peer(60.0, options.peers)
         time.sleep(SETTLE)
-        spent, moved, began = cpu_seconds(hub), passed_bytes(near.namespace), time.monotonic()
+        spent, moved, began = cpu_seconds(hub.process.pid), passed_bytes(near.namespace), time.monotonic()
         time.sleep(options.seconds)
         seconds = time.monotonic() - began
-        spent, moved = cpu_seconds(hub) - spent, passed_bytes(near.namespace) - moved
+        spent, moved = cpu_seconds(hub.process.pid) - spent, passed_bytes(near.namespace) - moved
         up = sum(peer["state"] == "up" for peer in hub.peers())
     bits = moved * 8 / seconds / options.peers
     print(f"{up} of {options.peers} peers up after {seconds:.0f} s idle")
@@ -66,15 +63,10 @@ def met(hub: Daemon, address: str) -> bool:
     return bool(request(hub.state_dir, "ping", peer=address)["ok"])
 
 
-def cpu_seconds(daemon: Daemon) -> float:
-    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def passed_bytes(where: Namespace) -> int:
     """Of `eth0`, both directions, without Ethernet headers."""
-    (link,) = json.loads(where.ip("-j", "-s", "link", "show", "dev", "eth0"))
-    return sum(int(each["bytes"]) - 14 * int(each["packets"]) for each in link["stats64"].values())
+    count = parse_link_counters(where.ip("-j", "-s", "link", "show", "dev", "eth0"))
+    return count.bytes - 14 * count.packets
 
 
 if __name__ == "__main__":

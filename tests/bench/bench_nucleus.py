@@ -30,6 +30,7 @@ from omninervous.core.registry import Since
 from omninervous.core.viewlog import ViewPosition
 from omninervous.hostos import clock
 from omninervous.hostos.control import request
+from omninervous.lab.process import cpu_seconds
 from omninervous.wire.address import Endpoint
 from omninervous.wire.hello import Hello, decode_hello_reply
 from omninervous.wire.membership import VipClaim
@@ -62,25 +63,21 @@ class Meter:
     """What one kind of message costs: its number, and the seconds of the wall clock and of another process's CPUs."""
 
     def __init__(self, pid: int, what: str) -> None:
-        self._stat = Path(f"/proc/{pid}/stat")
+        self._pid = pid
         self._what = what
         self.number, self.wall, self.cpu = 0, 0.0, 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        wall, cpu = time.monotonic(), self._read()
+        wall, cpu = time.monotonic(), cpu_seconds(self._pid)
         yield
         self.wall += time.monotonic() - wall
-        self.cpu += self._read() - cpu
+        self.cpu += cpu_seconds(self._pid) - cpu
 
     def __str__(self) -> str:
         per_core = f"{self.number / self.cpu:9.0f}" if self.cpu else "        -"
         rate = f"{self.number / self.wall:9.0f} /s {per_core} /s and core"
         return f"{self._what:34} {rate}   ({self.number} in {self.wall:.2f} s)"
-
-    def _read(self) -> float:
-        fields = self._stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Swarm:

@@ -19,7 +19,7 @@ from omninervous.lab.bench_programs import ProgramTime, counted
 from omninervous.lab.capture import udp_datagram
 from omninervous.lab.evidence import parse_iperf3, parse_ping, parse_sockperf, percentile
 from omninervous.lab.namespaces import Lab, Namespace
-from omninervous.lab.process import Process
+from omninervous.lab.process import Process, cpu_seconds
 from omninervous.wire.address import Endpoint
 from omninervous.wire.transport import LANE_REFLEX, decode_header, lane_of
 
@@ -304,12 +304,8 @@ def _resident(pid: int) -> float:
 
 
 def _cpu_seconds(track: Track) -> float:
-    """User and system time of the tunnel's processes. What the kernel does in interrupts belongs to nobody."""
-    ticks = 0
-    for process in track.processes:
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # proc(5): utime, stime
-    return ticks / os.sysconf("SC_CLK_TCK")
+    """Of the tunnel's processes."""
+    return sum(cpu_seconds(process.pid) for process in track.processes)
 
 
 def _busy_seconds() -> float:

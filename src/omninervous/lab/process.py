@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 from omninervous.errors import SystemFailure
 
-__all__ = ["Process", "ended_in_order", "missing_command", "poll_until", "run_command"]
+__all__ = ["Process", "cpu_seconds", "ended_in_order", "missing_command", "poll_until", "run_command"]
 
 T = TypeVar("T")
 
@@ -135,6 +135,12 @@ def run_command(
         said = (done.stderr.strip() or done.stdout.strip())[:2000]
         raise SystemFailure(f"`{' '.join(argv)}` failed with status {done.returncode}: {said}")
     return done
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process. What the kernel does in interrupts belongs to nobody."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
 
 
 def poll_until(condition: Callable[[], T], seconds: float, interval: float = 0.05) -> T:
