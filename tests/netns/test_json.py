@@ -11,6 +11,7 @@ from omninervous.lab.bench import BenchReport, BenchRow, Score
 from omninervous.lab.daemons import Daemon, find_command
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.natlab import Meeting, NatLabReport
+from omninervous.lab.natsites import Outcome
 from omninervous.lab.report import Report, Row
 from omninervous.lab.topology import Host
 from tests.conftest import REPOSITORY
@@ -89,7 +90,7 @@ def of_trials() -> dict[str, dict[str, Any]]:
     test = Report((Row("ping", True, 0.1, "ms", "seen"),), 1.0).to_json()
     scores = (Score("wireguard-go", (1.0,)),)
     bench = BenchReport((BenchRow("tcp1", "TCP", "Gbit/s", True, scores),), 1, 1.0, {}).to_json()
-    meeting = Meeting("a", "b", True, "both are public", True, 0.1, "192.0.2.1:7", "as it is")
+    meeting = Meeting("a", "b", Outcome.DIRECT, "both are public", True, 0.1, "192.0.2.1:7", "as it is")
     nat = NatLabReport((meeting,), 1.0, 7).to_json()
     return {
         "`omni autotest`": test,

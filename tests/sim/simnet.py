@@ -78,13 +78,14 @@ ROUGH = Weather(latency=0.02, jitter=0.03, loss=0.1, duplicate=0.1, reorder=0.1)
 class Nat:
     """A router: endpoint-independent mapping; inbound filter by contacted address and port, by address, or none.
 
-    `symmetric`: another port for every destination.
+    `symmetric`: another port for every destination, at random; with `counting` it is the next number.
     """
 
     public: str
     filtering: str = "port"
     """`port` (port-restricted cone), `address`, or `none` (full cone)."""
     symmetric: bool = False
+    counting: bool = False
     expiry: float = 120.0
     _out: dict[tuple[Endpoint, Endpoint | None], int] = field(default_factory=dict)
     _in: dict[int, Endpoint] = field(default_factory=dict)
@@ -95,11 +96,19 @@ class Nat:
         key = (inner, target if self.symmetric else None)
         port = self._out.get(key)
         if port is None:
-            port = 40000 + len(self._out)
+            port = self._new_port()
             self._out[key] = port
             self._in[port] = inner
         self._contacted[port, target] = now + self.expiry
         return Endpoint(self.public, port)
+
+    def _new_port(self) -> int:
+        if self.counting or not self.symmetric:
+            return 40000 + len(self._out)
+        random = Random(f"{self.public} {len(self._out)}")
+        while (port := random.randint(1024, 65535)) in self._out.values():
+            pass
+        return port
 
     def inbound(self, now: float, source: Endpoint, port: int) -> Endpoint | None:
         """The inner address that a packet to `port` reaches."""

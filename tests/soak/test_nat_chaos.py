@@ -24,7 +24,7 @@ from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.nat import NatKind
 from omninervous.lab.natbuild import NatNetwork
 from omninervous.lab.natlab import meetings_of, start, wait_until_joined
-from omninervous.lab.natsites import SITES, judge
+from omninervous.lab.natsites import SITES, Outcome, judge
 from omninervous.lab.process import poll_until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -160,8 +160,8 @@ def test_every_pair_that_can_talk_talks_again(lab: Lab, seed: int) -> None:
         nucleus, daemons = start(lab, network, "auto")
         numbers = {machine: number for number, machine in enumerate(network.machines)}
         pairs = meetings_of(network.machines)
-        can = [(numbers[a], numbers[b]) for a, b in pairs if judge(a.site, b.site).direct]
-        cannot = [(numbers[a], numbers[b]) for a, b in pairs if not judge(a.site, b.site).direct]
+        can = [(numbers[a], numbers[b]) for a, b in pairs if judge(a.site, b.site).outcome is Outcome.DIRECT]
+        cannot = [(numbers[a], numbers[b]) for a, b in pairs if judge(a.site, b.site).outcome is Outcome.NONE]
         wait_until_joined(network.machines, daemons)
         echoes.call(can)
         assert poll_until(lambda: all(map(echoes.at, can)), 60.0, 0.2)

@@ -7,11 +7,12 @@ from dataclasses import replace
 from rich.console import Console
 
 from omninervous.lab.natlab import Meeting, NatLabReport
+from omninervous.lab.natsites import Outcome
 from omninervous.lab.tables import nat_table
 
-MET = Meeting("public", "symmetric", True, "it can", True, 0.5, "198.51.100.12:4000", "as it is")
-APART = Meeting("symmetric", "symmetric", False, "it cannot", False, None, "", "as it is")
-LATE = Meeting("public", "symmetric", True, "it can", False, None, "", "as it is")
+MET = Meeting("public", "symmetric", Outcome.DIRECT, "it can", True, 0.5, "198.51.100.12:4000", "as it is")
+APART = Meeting("symmetric", "symmetric", Outcome.NONE, "it cannot", False, None, "", "as it is")
+LATE = Meeting("public", "symmetric", Outcome.DIRECT, "it can", False, None, "", "as it is")
 
 
 def shown(*pairs: Meeting) -> str:
@@ -39,7 +40,14 @@ def test_a_report_holds_if_all_pairs_are_as_the_oracle_says() -> None:
 
 
 def test_a_connection_against_the_definition_fails_as_well() -> None:
-    assert not Meeting("symmetric", "symmetric", False, "it cannot", True, 0.1, "", "as it is").ok
+    assert not Meeting("symmetric", "symmetric", Outcome.NONE, "it cannot", True, 0.1, "", "as it is").ok
+
+
+def test_a_pair_that_may_meet_holds_either_way_and_counts_for_no_time() -> None:
+    for observed, seconds in ((True, 9.0), (False, None)):
+        report = NatLabReport((MET, replace(MET, oracle=Outcome.MAY_BE, observed=observed, seconds=seconds)), 12.0, 7)
+        assert report.ok and report.times == (0.5, 0.5)
+        assert report.to_json()["pairs"][1]["oracle"] == "may be"
 
 
 def test_the_table_names_the_reason_of_a_failed_pair_only() -> None:

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.lab.natsites import SITES, Pair, judge, pairs_of
+from omninervous.lab.natsites import SITES, Outcome, Pair, judge, pairs_of
 
 BY_NAME = {site.name: site for site in SITES}
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "direct"),
+    ("a", "b", "outcome"),
     [
-        ("public", "symmetric", True),
-        ("public", "public", True),
-        ("full-cone", "symmetric", True),
-        ("address-restricted", "symmetric", True),
-        ("port-restricted", "symmetric", False),
-        ("port-restricted", "port-restricted", True),
-        ("symmetric", "symmetric", False),
-        ("sequential", "port-restricted", False),
-        ("double-nat", "port-restricted", True),
-        ("double-nat", "carrier-symmetric", False),
-        ("carrier-symmetric", "address-restricted", True),
-        ("dual-stack", "dual-symmetric", True),
-        ("dual-symmetric", "symmetric", False),
-        ("dual-stack", "ipv6-only", True),
-        ("ipv6-only", "ipv6-only", True),
-        ("ipv6-only", "public", False),
-        ("udp-blocked", "public", False),
-        ("udp-blocked", "udp-blocked", False),
-        ("same-lan", "same-lan", True),
-        ("same-carrier", "same-carrier", False),
-        ("hairpin-carrier", "hairpin-carrier", True),
-        ("same-carrier", "hairpin-carrier", True),
+        ("public", "symmetric", Outcome.DIRECT),
+        ("public", "public", Outcome.DIRECT),
+        ("full-cone", "symmetric", Outcome.DIRECT),
+        ("address-restricted", "symmetric", Outcome.DIRECT),
+        ("port-restricted", "symmetric", Outcome.NONE),
+        ("port-restricted", "port-restricted", Outcome.DIRECT),
+        ("symmetric", "symmetric", Outcome.NONE),
+        ("sequential", "port-restricted", Outcome.MAY_BE),
+        ("double-nat", "sequential", Outcome.MAY_BE),
+        ("sequential", "address-restricted", Outcome.DIRECT),
+        ("sequential", "sequential", Outcome.NONE),
+        ("sequential", "carrier-symmetric", Outcome.NONE),
+        ("double-nat", "port-restricted", Outcome.DIRECT),
+        ("double-nat", "carrier-symmetric", Outcome.NONE),
+        ("carrier-symmetric", "address-restricted", Outcome.DIRECT),
+        ("dual-stack", "dual-symmetric", Outcome.DIRECT),
+        ("dual-symmetric", "symmetric", Outcome.NONE),
+        ("dual-stack", "ipv6-only", Outcome.DIRECT),
+        ("ipv6-only", "ipv6-only", Outcome.DIRECT),
+        ("ipv6-only", "public", Outcome.NONE),
+        ("udp-blocked", "public", Outcome.NONE),
+        ("udp-blocked", "udp-blocked", Outcome.NONE),
+        ("same-lan", "same-lan", Outcome.DIRECT),
+        ("same-carrier", "same-carrier", Outcome.NONE),
+        ("hairpin-carrier", "hairpin-carrier", Outcome.DIRECT),
+        ("same-carrier", "hairpin-carrier", Outcome.DIRECT),
     ],
 )
-def test_a_pair(a: str, b: str, direct: bool) -> None:
+def test_a_pair(a: str, b: str, outcome: Outcome) -> None:
     verdict = judge(BY_NAME[a], BY_NAME[b])
-    assert verdict.direct is direct, verdict.reason
-    assert judge(BY_NAME[b], BY_NAME[a]).direct is direct, "the order does not matter"
+    assert verdict.outcome is outcome, verdict.reason
+    assert judge(BY_NAME[b], BY_NAME[a]).outcome is outcome, "the order does not matter"
 
 
 def test_every_pair_has_a_verdict_with_a_reason() -> None:

@@ -37,6 +37,8 @@ class NatBehaviour:
     """Datagrams from another port of a contacted host arrive."""
     from_other_host: bool = False
     """Datagrams from a host that was never contacted arrive."""
+    counts: bool = False
+    """Every new destination gets the outside port after the last one's."""
 
 
 class NatKind(Enum):
@@ -61,13 +63,13 @@ _BEHAVIOURS = {
     NatKind.ADDRESS_RESTRICTED: NatBehaviour(True, True, True, False),
     NatKind.PORT_RESTRICTED: NatBehaviour(True, True, False, False),
     NatKind.SYMMETRIC: NatBehaviour(True, False, False, False),
-    NatKind.SEQUENTIAL: NatBehaviour(True, False, False, False),
+    NatKind.SEQUENTIAL: NatBehaviour(True, False, False, False, counts=True),
     NatKind.UDP_BLOCKED: NatBehaviour(False),
     NatKind.ROUTER: NatBehaviour(False),
 }
 
 
-_SEQUENTIAL_FROM, _SEQUENTIAL_PORTS = 20000, 40000
+_SEQUENTIAL_FROM, _SEQUENTIAL_PORTS = 20000, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ def _hairpin(policy: NatPolicy, lan: str, address: IPv4Address) -> list[str]:
 def _towards_wan(policy: NatPolicy, wan: str, address: IPv4Address) -> list[str]:
     towards = f"ip daddr {policy.only_towards} " if policy.only_towards else ""
     if policy.kind is NatKind.SEQUENTIAL:
-        next_port = f"numgen inc mod {_SEQUENTIAL_PORTS} offset {_SEQUENTIAL_FROM}"
+        # A bare `numgen ... offset` counts in the host's byte order: 8270, 8526, 8782 on a little-endian machine.
+        numbers = ", ".join(f"{n} : {_SEQUENTIAL_FROM + n}" for n in range(_SEQUENTIAL_PORTS))
+        next_port = f"numgen inc mod {_SEQUENTIAL_PORTS} map {{ {numbers} }}"
         return [
             f'oifname "{wan}" {towards}meta l4proto udp snat to {address} : {next_port}',
             f'oifname "{wan}" {towards}masquerade',

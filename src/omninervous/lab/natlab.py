@@ -23,7 +23,7 @@ from omninervous.lab.evidence import percentile
 from omninervous.lab.link import Blackout, LinkSpec
 from omninervous.lab.namespaces import Lab, clean_leftovers, require_privileges
 from omninervous.lab.natbuild import Machine, NatNetwork
-from omninervous.lab.natsites import SITES, Family, Site, judge
+from omninervous.lab.natsites import SITES, Family, Outcome, Site, judge
 from omninervous.lab.process import poll_until
 from omninervous.lab.report import Progress
 
@@ -84,7 +84,7 @@ class Meeting:
 
     a: str
     b: str
-    oracle: bool
+    oracle: Outcome
     reason: str
     """Why the oracle says so."""
     observed: bool
@@ -97,7 +97,7 @@ class Meeting:
 
     @property
     def ok(self) -> bool:
-        return self.oracle == self.observed
+        return self.oracle is Outcome.MAY_BE or (self.oracle is Outcome.DIRECT) == self.observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +114,22 @@ class NatLabReport:
 
     @property
     def times(self) -> tuple[float, float] | None:
-        """Median and 99th percentile of the seconds to direct, over all pairs that met."""
-        known = sorted(pair.seconds for pair in self.pairs if pair.seconds is not None)
+        """Median and 99th percentile of the seconds to direct, over all pairs that had to meet and did."""
+        certain = [pair for pair in self.pairs if pair.oracle is not Outcome.MAY_BE]
+        known = sorted(pair.seconds for pair in certain if pair.seconds is not None)
         if not known:
             return None
         return statistics.median(known), percentile(known, 99)
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `--json` prints: `oracle` and `observed` are `direct` or `none`."""
-        words = {True: "direct", False: "none"}
+        """The object that `--json` prints: `observed` is `direct` or `none`; `oracle` may be `may be`."""
         listed = [
             {
                 "a": pair.a,
                 "b": pair.b,
-                "oracle": words[pair.oracle],
+                "oracle": pair.oracle.value,
                 "reason": pair.reason,
-                "observed": words[pair.observed],
+                "observed": (Outcome.DIRECT if pair.observed else Outcome.NONE).value,
                 "seconds": None if pair.seconds is None else round(pair.seconds, 3),
                 "path": pair.path,
                 "internet": pair.internet,
@@ -266,7 +266,9 @@ def _wait_for_echoes(
     echoes: Echoes, pairs: Sequence[tuple[Machine, Machine]], machines: Sequence[Machine], seconds: float
 ) -> None:
     """Until all that the oracle calls direct are there, and at least half of the time for those that must not be."""
-    expected = [(machines.index(a), machines.index(b)) for a, b in pairs if judge(a.site, b.site).direct]
+    expected = [
+        (machines.index(a), machines.index(b)) for a, b in pairs if judge(a.site, b.site).outcome is Outcome.DIRECT
+    ]
     deadline = time.monotonic() + seconds
     poll_until(lambda: time.monotonic() > deadline - seconds / 2 and all(map(echoes.at, expected)), seconds, 0.1)
 
@@ -286,7 +288,7 @@ def _meeting(
     known = daemons[first].peek("peers").get("peers", [])
     peer = next((each for each in known if each["vip"] == str(b.vip)), None)
     path = str(peer["endpoint"]) if at is not None and peer is not None else ""
-    return Meeting(a.site.name, b.site.name, verdict.direct, verdict.reason, at is not None, seconds, path, internet)
+    return Meeting(a.site.name, b.site.name, verdict.outcome, verdict.reason, at is not None, seconds, path, internet)
 
 
 def _since(began: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 
 from omninervous.lab.nat import NatBehaviour
 from omninervous.lab.topology import Host
@@ -56,6 +57,7 @@ def observe(client: Host, first: Host, second: Host, stranger: Host, port: int =
             same_mapping=len(set(mapped)) == 1,
             from_other_port=_reaches(other_port, mapped[0], inside),
             from_other_host=_reaches(other_host, mapped[0], inside),
+            counts=all(later[1] == earlier[1] + 1 for earlier, later in pairwise(mapped)),
         )
         return Observation(behaviour, tuple(mapped))
 

@@ -17,7 +17,11 @@ direct if a datagram arrives in *one* of the two directions:
 
 Besides: machines on one LAN need no NAT; over IPv6 there is none, and a stateful firewall is an endpoint-independent
 mapping with a port-dependent filter; two clients of one carrier meet at its public address only if it hairpins
-(section 6). Predicting the next port of a sequential NAT is a guess, not a right: the oracle does not count on it.
+(section 6).
+
+Where a mapping differs, but counts (the next destination gets the next port), an edge whose own mapping is
+endpoint-independent can guess the port. Whether it does in time depends on what else has used up ports meanwhile: here
+the verdict is `may be`, and both results are right.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from itertools import combinations_with_replacement
 
 from omninervous.lab.nat import NatBehaviour, NatKind
 
-__all__ = ["SITES", "Family", "Pair", "Site", "Verdict", "judge", "pairs_of"]
+__all__ = ["SITES", "Family", "Outcome", "Pair", "Site", "Verdict", "judge", "pairs_of"]
 
 
 class Family(Enum):
@@ -68,6 +72,7 @@ class Site:
             same_mapping=all(one.same_mapping for one in each),
             from_other_port=all(one.from_other_port for one in each),
             from_other_host=all(one.from_other_host for one in each),
+            counts=any(one.counts for one in each) and all(one.same_mapping or one.counts for one in each),
         )
 
 
@@ -93,11 +98,19 @@ SITES = (
 """Every site is built twice, so that each kind also meets its own."""
 
 
+class Outcome(Enum):
+    """Whether a pair finds a direct path."""
+
+    DIRECT = "direct"
+    NONE = "none"
+    MAY_BE = "may be"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the definitions say about a pair."""
 
-    direct: bool
+    outcome: Outcome
     reason: str
 
 
@@ -122,34 +135,36 @@ def judge(a: Site, b: Site) -> Verdict:
     """Whether two machines, one at each site, can be direct, and the reason."""
     for site in (a, b):
         if not site.behaviour.passes and site.ipv6 is Family.NONE:
-            return Verdict(False, f"{site.name}: no UDP gets out, not even to the Nucleus")
+            return Verdict(Outcome.NONE, f"{site.name}: no UDP gets out, not even to the Nucleus")
     if a.siblings and a.siblings == b.siblings:
         return _siblings(a)
     if Family.NONE not in (a.ipv6, b.ipv6):
-        return Verdict(True, "IPv6: no NAT, and both firewalls open for what leaves")
+        return Verdict(Outcome.DIRECT, "IPv6: no NAT, and both firewalls open for what leaves")
     return _ipv4(a, b)
 
 
 def _siblings(site: Site) -> Verdict:
     if len(site.nats) == 1:
-        return Verdict(True, "both on one LAN")
+        return Verdict(Outcome.DIRECT, "both on one LAN")
     if site.hairpin:
-        return Verdict(True, "the carrier hairpins")
-    return Verdict(False, "one carrier without hairpin: its public address leads nowhere from inside")
+        return Verdict(Outcome.DIRECT, "the carrier hairpins")
+    return Verdict(Outcome.NONE, "one carrier without hairpin: its public address leads nowhere from inside")
 
 
 def _ipv4(a: Site, b: Site) -> Verdict:
     for site in (a, b):
         if not site.behaviour.passes:
-            return Verdict(False, f"{site.name}: no IPv4 UDP, and the other has no IPv6")
+            return Verdict(Outcome.NONE, f"{site.name}: no IPv4 UDP, and the other has no IPv6")
     for sender, receiver in ((a, b), (b, a)):
         if _arrives(sender.behaviour, receiver.behaviour):
-            return Verdict(True, f"{sender.name} reaches {receiver.name}, and the answer comes back")
+            return Verdict(Outcome.DIRECT, f"{sender.name} reaches {receiver.name}, and the answer comes back")
     for site, other in ((a, b), (b, a)):
         if not site.behaviour.same_mapping and not other.behaviour.same_mapping:
-            return Verdict(False, "neither side's outside port is known to the other")
+            return Verdict(Outcome.NONE, "neither side's outside port is known to the other")
+        if site.behaviour.counts:
+            return Verdict(Outcome.MAY_BE, f"{other.name} lets in known ports only, and {site.name}'s can be guessed")
         if not site.behaviour.same_mapping:
-            return Verdict(False, f"{other.name} lets in known ports only, and {site.name}'s is not known")
+            return Verdict(Outcome.NONE, f"{other.name} lets in known ports only, and {site.name}'s is not known")
     raise AssertionError(f"no rule decides {a.name} and {b.name}")
 
 

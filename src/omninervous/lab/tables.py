@@ -70,7 +70,7 @@ def nat_table(report: NatLabReport) -> Table:
         mark = Text("ok", style="green") if good else Text("FAIL", style="bold red")
         # By nearest rank, the 99th percentile of fewer than 100 runs is the slowest.
         times = [f"{statistics.median(seconds):.2f} s", f"{max(seconds):.2f} s"] if seconds else []
-        table.add_row(mark, f"{a} - {b}", "direct" if runs[0].oracle else "none", observed, *times)
+        table.add_row(mark, f"{a} - {b}", runs[0].oracle.value, observed, *times)
         if not good:
             where = ", ".join(each.internet for each in runs if not each.ok)
             table.add_row("", Text(f"  {runs[0].reason} ({where})", style="dim"))
