@@ -6,7 +6,7 @@ from omninervous.core.context import Context
 from omninervous.core.cookies import COOKIE_LIFETIME
 from omninervous.core.dataplane import SendDatagram, TrustCookies
 from omninervous.core.events import PersistTimestamp
-from omninervous.core.handshakes import MAX_REPEATS, RESEND_AFTER, Handshakes
+from omninervous.core.handshakes import GUESSES_AT_ONCE, MAX_REPEATS, RESEND_AFTER, Handshakes
 from omninervous.core.noise import ZERO_PSK
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
@@ -48,6 +48,21 @@ def test_an_initiation_goes_everywhere_and_again() -> None:
         side.handshakes.handle_timeout(at(1.0 + after), PEER)
         assert side.sent() == [(X, first[0][1]), (Y, first[0][1]), (Z, first[0][1])]
     assert side.ctx.timers.next() is None
+
+
+def test_each_guess_gets_one_copy_with_a_repetition() -> None:
+    side = Side("own")
+    guesses = [Endpoint(X.host, port) for port in range(7000, 7000 + 2 * GUESSES_AT_ONCE)]
+    side.handshakes.begin(at(1.0), PEER, ZERO_PSK, (X,), guesses)
+    assert [endpoint for endpoint, _ in side.sent()] == [X], "whoever answers at once is not searched"
+    gone = []
+    for number, after in enumerate(RESEND_AFTER):
+        if number == 1:
+            side.handshakes.extend(at(1.4), PEER, (X, guesses[-1]), guesses)
+            side.sent()
+        side.handshakes.handle_timeout(at(1.0 + after), PEER)
+        gone += [endpoint for endpoint, _ in side.sent() if endpoint not in (X, guesses[-1])]
+    assert gone == guesses[:-1], "one that turns out to be named is no guess any more"
 
 
 def test_the_timestamp_mark_is_given_out_before_it_is_used() -> None:

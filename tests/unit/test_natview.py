@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.core.natview import Mapping, mapping_of
+from omninervous.core.natview import GUESSES, NEAR_PORTS, PORTS_AT_ONCE, Mapping, count_of, mapping_of, next_ports
 from omninervous.wire.address import Endpoint
 from tests.nodes import X, Y, Z
 
@@ -23,3 +23,41 @@ OUTSIDE, ELSEWHERE = Endpoint("203.0.113.1", 4000), Endpoint("203.0.113.1", 4001
 )
 def test_what_two_hosts_see_tells_the_mapping(seen: list[tuple[Endpoint, Endpoint]], expected: Mapping) -> None:
     assert mapping_of(seen, (Z,)) is expected
+
+
+def outside(*ports: int) -> list[Endpoint]:
+    return [Endpoint("203.0.113.1", port) for port in ports]
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([], []),
+        (outside(4000), []),
+        (outside(4000, 4000), []),
+        (outside(4000, 4001), outside(4000, 4001)),
+        (outside(4009, 4000, 4003), outside(4000, 4009)),
+        (outside(1000, 4000, 4000 + NEAR_PORTS), outside(4000, 4000 + NEAR_PORTS)),
+        (outside(4000, 4001 + NEAR_PORTS), []),
+        (outside(1000, 9000, 30000, 30001), []),
+        ([Endpoint("203.0.113.1", 4000), Endpoint("203.0.113.2", 4001)], []),
+        ([Endpoint("2001:db8::1", 4000), Endpoint("2001:db8::1", 4001)], []),
+        ([Endpoint("192.0.2.1", 51820), *outside(4000, 4001)], outside(4000, 4001)),
+    ],
+)
+def test_ports_that_count_are_noticed(seen: list[Endpoint], expected: list[Endpoint]) -> None:
+    assert count_of(seen) == tuple(expected)
+
+
+def test_two_attempts_guess_what_comes_next_and_what_lies_between() -> None:
+    seen = outside(4000, 4010)
+    first, second, third = (next_ports(seen, attempt) for attempt in (1, 2, 3))
+    assert first == tuple(outside(*range(4011, 4011 + PORTS_AT_ONCE))) and third == first
+    assert second[:9] == tuple(outside(*range(4009, 4000, -1)))
+    assert len({*first, *second}) == GUESSES and not {*first, *second} & {*seen}
+    assert next_ports(outside(4000), 1) == ()
+
+
+def test_the_last_ports_have_no_next_one() -> None:
+    assert next_ports(outside(65534, 65535), 1) == ()
+    assert next_ports(outside(65530, 65533), 1) == tuple(outside(65534, 65535, 65532, 65531))

@@ -14,6 +14,7 @@ from omninervous.core.clock import Entropy
 from omninervous.core.dataplane import Command, PeerId
 from omninervous.core.events import NodeConfig, NodeEvent, Problem, ProblemSolved
 from omninervous.core.identity import Identity
+from omninervous.core.natview import count_of
 from omninervous.core.noise import StaticKeys
 from omninervous.core.pathkind import Network
 from omninervous.core.staging import Staging
@@ -31,6 +32,7 @@ __all__ = [
     "ClaimSeen",
     "CloneFound",
     "Context",
+    "CountSeen",
     "Forgotten",
     "MemberChanged",
     "MembershipSeen",
@@ -168,6 +170,11 @@ class AskAgain:
     keys: tuple[PeerId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CountSeen:
+    """`Context.count_seen` has changed."""
+
+
 Signal = (
     QueryWanted
     | MembershipSeen
@@ -184,6 +191,7 @@ Signal = (
     | QueryAnswered
     | PunchWanted
     | AskAgain
+    | CountSeen
 )
 
 
@@ -216,6 +224,8 @@ class Context:
         self.trials: Final = Trials()
         self.seen_as: OrderedDict[Endpoint, Endpoint] = OrderedDict()
         """Who told us where our datagrams come from -> what it saw."""
+        self.count_seen: tuple[Endpoint, ...] = ()
+        """Two outside addresses of ours, if our NAT counts its ports up (`natview.count_of`)."""
         self.networks: tuple[Network, ...] = ()
         """The networks that our interfaces are on."""
         self.nuclei: dict[PeerId, str] = {}
@@ -233,6 +243,17 @@ class Context:
         self.seen_as[who] = what
         if len(self.seen_as) > VIEWS_KEPT:
             self.seen_as.popitem(last=False)
+        # A member may say what it likes; what is named to all others is on a host where a Nucleus has seen us.
+        proven = {seen.host for by, seen in self.seen_as.items() if self.endpoints.get(by) in self.nuclei}
+        count = count_of(seen for seen in self.seen_as.values() if seen.host in proven)
+        if count != self.count_seen:
+            self.count_seen = count
+            self.signals.append(CountSeen())
+
+    def forget_views(self) -> None:
+        """Our network is another one: what others saw does not hold any more."""
+        self.seen_as.clear()
+        self.count_seen = ()
 
     def count(self, name: str) -> None:
         """Add one to a control-plane total."""

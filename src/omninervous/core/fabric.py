@@ -20,6 +20,7 @@ from omninervous.core.context import (
     ClaimSeen,
     CloneFound,
     Context,
+    CountSeen,
     Forgotten,
     MemberChanged,
     MembershipSeen,
@@ -66,6 +67,7 @@ class Fabric:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._own = OwnAddress(ctx)
+        self._listening: tuple[Endpoint, ...] = ()
         self.handshakes = Handshakes(ctx)
         self._neighbours = Neighbours(ctx, self.handshakes, self._own)
         learn = self._neighbours.learn_entry
@@ -94,8 +96,8 @@ class Fabric:
     def set_candidates(self, now: Now, endpoints: tuple[Endpoint, ...], networks: tuple[Network, ...]) -> None:
         """Our own underlay addresses, and the networks they are on."""
         self._ctx.networks = networks
-        for view in self._views.values():
-            view.set_candidates(now, endpoints)
+        self._listening = endpoints
+        self._name_candidates(now)
 
     def set_nucleus_endpoints(self, now: Now, name: str, endpoints: tuple[Endpoint, ...]) -> None:
         """What a Nucleus's name resolves to."""
@@ -115,6 +117,8 @@ class Fabric:
 
     def network_changed(self, now: Now) -> None:
         """The way to everybody may be another one: ask at once."""
+        self._ctx.forget_views()
+        self._name_candidates(now)
         for view in self._views.values():
             view.network_changed(now)
         self._neighbours.network_changed(now)
@@ -344,10 +348,17 @@ class Fabric:
                 peer = self._neighbours.peer(now, key)
                 if peer is not None and not self._neighbours.muted:
                     peer.punch(now, endpoints, ask_to_initiate=ask_initiate)
+            case CountSeen():
+                self._name_candidates(now)
             case AskAgain(keys):
                 for key in keys:
                     if key in self.peers and self.peers[key].up:
                         self._inquiry.ask(now, Target(key=key))
+
+    def _name_candidates(self, now: Now) -> None:
+        """Tell the Nuclei where others can try to reach us."""
+        for view in self._views.values():
+            view.set_candidates(now, (*self._ctx.count_seen, *self._listening))
 
     # ------------------------------------------------------------ our address
 

@@ -1,8 +1,8 @@
 """Handshake messages (types 1, 2 and 3) in both directions, for all peers of a Node.
 
 Initiator: one pending initiation per peer. Its bytes are sent to every candidate endpoint at once and again after
-0.25, 0.75, 1.75 and 3.5 s; copies are harmless, as the responder takes a timestamp only once. When an attempt ends, and
-what follows, is the business of `peer.py`.
+0.25, 0.75, 1.75 and 3.5 s; copies are harmless, as the responder takes a timestamp only once. From the second time on
+copies go to guessed endpoints, too. When an attempt ends, and what follows, is the business of `peer.py`.
 
 Responder, in this order, cheapest check first; nothing is allocated and nothing sent before the sender is proven:
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omninervous.core.clock import Now
 from omninervous.core.context import Context
@@ -37,6 +37,7 @@ __all__ = ["MAX_ENDPOINTS", "RESEND_AFTER", "Established", "Handshakes"]
 RESEND_AFTER = (0.25, 0.75, 1.75, 3.5)
 """Seconds after the first sending at which the same initiation is sent again."""
 MAX_ENDPOINTS = 8
+GUESSES_AT_ONCE = 8
 ANSWERS_KEPT = 256
 ANSWER_LIFETIME = 5.0
 INITIATION_INTERVAL = 0.02
@@ -62,6 +63,9 @@ class _Pending:
     began: float
     endpoints: list[Endpoint]
     resends: int = 0
+    guesses: list[Endpoint] = field(default_factory=list)
+    """Where nothing has gone yet."""
+    guessed: list[Endpoint] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -97,8 +101,11 @@ class Handshakes:
 
     # ------------------------------------------------------------ initiator
 
-    def begin(self, now: Now, peer: PeerId, psk: bytes, endpoints: Sequence[Endpoint]) -> None:
-        """Start a handshake, in place of a pending one, and send it to the endpoints (there may be none yet)."""
+    def begin(
+        self, now: Now, peer: PeerId, psk: bytes, endpoints: Sequence[Endpoint], guesses: Sequence[Endpoint] = ()
+    ) -> None:
+        """Start a handshake, in place of a pending one, and send it to the endpoints (there may be none yet). One copy
+        goes to each of the `guesses`, in their order, as long as nobody answers."""
         self.abort(peer)
         ctx = self._ctx
         mark = ctx.timestamps.reserve(now.wall)
@@ -113,17 +120,19 @@ class Handshakes:
             ctx.drop(error.reason)
             return
         self._pending[peer] = pending = _Pending(initiator, now.boot, [])
-        self.extend(now, peer, endpoints)
+        self.extend(now, peer, endpoints, guesses)
         ctx.timers.set(("handshake", peer), pending.began + RESEND_AFTER[0])
 
-    def extend(self, now: Now, peer: PeerId, endpoints: Sequence[Endpoint]) -> None:
-        """Send the pending initiation to endpoints that it has not gone to yet."""
+    def extend(self, now: Now, peer: PeerId, endpoints: Sequence[Endpoint], guesses: Sequence[Endpoint] = ()) -> None:
+        """Send the pending initiation to endpoints that it has not gone to yet; these are the guesses from now on."""
         pending = self._pending.get(peer)
         if pending is None:
             return
         fresh = [endpoint for endpoint in dict.fromkeys(endpoints) if endpoint not in pending.endpoints]
         fresh = fresh[: MAX_ENDPOINTS - len(pending.endpoints)]
         pending.endpoints += fresh
+        tried = (*pending.endpoints, *pending.guessed)
+        pending.guesses = [guess for guess in guesses if guess not in tried]
         self._ctx.trials.initiation(now.boot, peer, fresh)
         self._send(now, peer, pending.initiator.message, fresh)
 
@@ -145,8 +154,10 @@ class Handshakes:
             return
         while pending.resends < len(RESEND_AFTER) and pending.began + RESEND_AFTER[pending.resends] <= now.boot:
             pending.resends += 1
+        guesses, pending.guesses = pending.guesses[:GUESSES_AT_ONCE], pending.guesses[GUESSES_AT_ONCE:]
+        pending.guessed += guesses
         self._ctx.trials.initiation(now.boot, peer, pending.endpoints)
-        self._send(now, peer, pending.initiator.message, pending.endpoints)
+        self._send(now, peer, pending.initiator.message, (*pending.endpoints, *guesses))
         if pending.resends < len(RESEND_AFTER):
             self._ctx.timers.set(("handshake", peer), pending.began + RESEND_AFTER[pending.resends])
 
@@ -165,7 +176,7 @@ class Handshakes:
         del self._pending[peer]
         self._ctx.timers.set(("handshake", peer), None)
         self._ctx.count("handshakes_completed")
-        return Established(transport, tuple(pending.endpoints))
+        return Established(transport, (*pending.endpoints, *pending.guessed))
 
     def suspect(self, data: bytes) -> PeerId | None:
         """Whose response a type 2 claims to be."""

@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from enum import Enum
+from itertools import pairwise
+from statistics import median_low
 
 from omninervous.wire.address import Endpoint
 
-__all__ = ["Filtering", "Mapping", "mapping_of"]
+__all__ = ["PORTS_AT_ONCE", "Filtering", "Mapping", "count_of", "mapping_of", "next_ports"]
+
+NEAR_PORTS = 256
+"""Two outside ports of one host that differ by no more are taken for a count; by chance they do in one case of 120."""
+PORTS_AT_ONCE = 32
+"""Guessed in one attempt to connect."""
+GUESSES = 2 * PORTS_AT_ONCE
+"""In all: each is repeated within ten seconds or so. Many NATs forget what was not answered after 20 to 30."""
+MAX_PORT = 65535
 
 
 class Mapping(Enum):
@@ -45,3 +55,36 @@ def mapping_of(seen: Iterable[tuple[Endpoint, Endpoint]], own: Collection[Endpoi
     if len(by_host) < 2:
         return Mapping.UNKNOWN
     return Mapping.ENDPOINT_INDEPENDENT if len(set(by_host.values())) == 1 else Mapping.ADDRESS_DEPENDENT
+
+
+def count_of(outside: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+    """From the addresses that one machine is seen at: the first and the last of its newest ports, if its NAT seems to
+    count them up with every new destination. Empty if on no IPv4 host most ports are near the next one."""
+    ports: dict[str, set[int]] = {}
+    for endpoint in outside:
+        if ":" not in endpoint.host:
+            ports.setdefault(endpoint.host, set()).add(endpoint.port)
+    for host, seen in ports.items():
+        ordered = sorted(seen)
+        gaps = [later - earlier for earlier, later in pairwise(ordered)]
+        last = ordered[-1]
+        first = next(port for port in ordered if last - port <= NEAR_PORTS)
+        if first < last and median_low(gaps) <= NEAR_PORTS:
+            return (Endpoint(host, first), Endpoint(host, last))
+    return ()
+
+
+def next_ports(outside: Iterable[Endpoint], attempt: int) -> tuple[Endpoint, ...]:
+    """Where a machine whose NAT counts (`count_of`) may be seen by a host that it has not answered yet: at a port that
+    comes next, or at one between, from when it first wrote to that host. Empty if its NAT does not count. `attempt`
+    counts from 1. A datagram that goes to the right port need not arrive: it opens our own NAT for what comes from
+    there."""
+    count = count_of(outside)
+    if not count:
+        return ()
+    (host, first), (_, last) = count
+    coming = range(last + 1, min(last + GUESSES, MAX_PORT) + 1)
+    between = range(last - 1, first, -1)[:PORTS_AT_ONCE]
+    likely = [*coming[:PORTS_AT_ONCE], *between, *coming[PORTS_AT_ONCE:]][:GUESSES]
+    begin = (attempt - 1) * PORTS_AT_ONCE % GUESSES
+    return tuple(Endpoint(host, port) for port in likely[begin : begin + PORTS_AT_ONCE])

@@ -34,6 +34,7 @@ from omninervous.core.differences import note_differences
 from omninervous.core.events import IdentityCloned, PeerDown, PeerUp
 from omninervous.core.handshakes import MAX_ENDPOINTS, Established, Handshakes
 from omninervous.core.liveness import Liveness
+from omninervous.core.natview import next_ports
 from omninervous.core.noise import IncomingInitiation
 from omninervous.core.own import OwnAddress
 from omninervous.core.paths import Paths
@@ -164,7 +165,7 @@ class Peer:
         else:
             fresh = self.path.name(self._candidates)
         if self.connecting and not self._renewing:
-            self._handshakes.extend(now, self.profile.id, self._candidates)
+            self._handshakes.extend(now, self.profile.id, self._candidates, self._guesses())
         elif self.current_index is not None and fresh:
             self.path.search(now, self.current_index, fresh)
             self._arm()
@@ -262,9 +263,18 @@ class Peer:
     def _initiate(self, now: Now) -> None:
         known = () if self.path.endpoint is None else (self.path.endpoint,)
         targets = known if self._renewing else (*known, *self._candidates)
-        self._handshakes.begin(now, self.profile.id, self.profile.psk, targets)
+        guesses = () if self._renewing else self._guesses()
+        self._handshakes.begin(now, self.profile.id, self.profile.psk, targets, guesses)
         if self.profile.kind is Kind.MEMBER and not self._renewing:
             self._ctx.signals.append(QueryWanted(self.profile.id, ask_to_initiate=self._attempts.count > 2))
+
+    def _guesses(self) -> tuple[Endpoint, ...]:
+        """Ports that its NAT may give it towards us. Not when ours counts as well: each guess would use up a port. And
+        only at a host that others have seen it at: a peer may name any address, which is not to be searched then."""
+        if self.path.own_addresses is None or self._ctx.count_seen:
+            return ()
+        seen = {each.host for each in self._candidates if each not in self.path.own_addresses}
+        return next_ports((each for each in self._candidates if each.host in seen), self._attempts.count)
 
     def _attempt_over(self, now: Now) -> None:
         if not self._attempts.hopeless(now):

@@ -16,6 +16,7 @@ from omninervous.core.dataplane import PeerId
 from omninervous.core.events import CachedMember
 from omninervous.core.identity import mac_of, ula_of
 from omninervous.core.membership import Membership, verify
+from omninervous.core.natview import count_of
 from omninervous.core.ring import ring_position
 from omninervous.core.vip import Contender, wins
 from omninervous.errors import RemoteError
@@ -143,7 +144,9 @@ class Roster:
         if known is not None:
             reflexive = () if entry.reflexive is None else (entry.reflexive,)
             known.signalled = (*reflexive, *entry.candidates)
-            known.own_addresses = entry.candidates
+            hosts = [each.host for each in reflexive]
+            count = count_of(each for each in known.signalled if each.host in hosts)
+            known.own_addresses = tuple(each for each in entry.candidates if each not in count)
         return known
 
     def mark(self, key: PeerId, view: str, live: bool) -> None:

@@ -76,17 +76,19 @@ def examine(servers: Sequence[Server], own: Collection[Endpoint], iface: str | N
         return Findings(filtering, _hairpin(one, first, iface) if translated else None)
 
 
-def hints(version: int, mapping: Mapping, found: Findings, *, silent: bool) -> list[str]:
-    """What stands in the way, and what helps, in words. `silent`: a Nucleus was asked, and nobody ever answered."""
+def hints(version: int, mapping: Mapping, found: Findings, *, counting: bool, silent: bool) -> list[str]:
+    """What stands in the way, and what helps, in words. `counting`: the NAT counts its ports up; `silent`: a Nucleus
+    was asked, and nobody ever answered."""
     if silent:
         return [f"nothing answers over IPv{version}: a firewall may stop UDP (omni doctor says more)"]
     told = []
     if mapping is Mapping.NONE and found.filtering in _ANSWERS_ONLY:
         told.append("a firewall lets in answers only: let UDP to our port in, and everybody reaches us at once")
     if mapping is Mapping.ADDRESS_DEPENDENT:
+        meet = "meet us only if they guess the next one (it counts)" if counting else "cannot meet us over it"
         told.append(
-            "the NAT uses another port for each destination: peers behind a NAT that lets in known ports only cannot "
-            "meet us over it; forward a UDP port, or use IPv6 or another router"
+            "the NAT uses another port for each destination: peers behind a NAT that lets in known ports only "
+            f"{meet}; forward a UDP port, or use IPv6 or another router"
         )
     if found.hairpin is False:
         told.append(

@@ -14,7 +14,7 @@ from omninervous.core.dataplane import Link, PeerId
 from omninervous.core.diagnosis import diagnose
 from omninervous.core.events import NodeSnapshot, PeerStatus
 from omninervous.core.identity import x25519_of
-from omninervous.core.natview import mapping_of
+from omninervous.core.natview import count_of, mapping_of
 from omninervous.core.node import Node
 from omninervous.core.trials import Trial
 from omninervous.errors import UserError
@@ -173,14 +173,16 @@ class PathTools:
         views = self._views(version)
         up = [each for each in snapshot.peers if each.path is not None and _version(each.path.endpoint) == version]
         mapping, usable = mapping_of(views, own), bool(views or up)
+        counting = bool(count_of(what for _, what in views))
         silent = any(each.endpoint is not None and _version(each.endpoint) == version for each in snapshot.nuclei)
         return {
             "usable": usable,
             "addresses": [str(each) for each in own],
             "mapping": mapping.value,
+            "counting": counting,
             "filtering": found.filtering.value,
             "hairpin": found.hairpin,
-            "hints": hints(version, mapping, found, silent=silent and not usable),
+            "hints": hints(version, mapping, found, counting=counting, silent=silent and not usable),
             "seen_as": [{"by": str(who), "as": str(what)} for who, what in views],
             "peers": len(up),
         }
