@@ -8,8 +8,11 @@ import pytest
 
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.namespaces import Lab
+from omninervous.lab.nat import NatKind, NatPolicy
 from omninervous.lab.topology import Host, Internet
 from tests.netns.edges import SECRET, ping, ula, vip, wait_for
+
+FLOATING = "198.51.100.200"
 
 
 @dataclass
@@ -178,3 +181,21 @@ def test_all_pairs_of_a_cluster_reach_each_other_and_nobody_else_answers(cluster
                 assert cluster.ping(number, f"10.200.0.{other + 1}")
     unused = ping(cluster.hosts[0].namespace, "10.200.0.99", 1)
     assert unused.received == 0
+
+
+def test_a_nucleus_answers_from_the_address_that_was_asked(lab: Lab) -> None:
+    """One that floats between servers: an edge's NAT lets in nobody else, and the server's routes prefer another."""
+    internet = Internet(lab)
+    server = internet.public_host("nucleus")
+    server.namespace.ip("address", "add", f"{FLOATING}/32", "dev", server.interface)
+    Daemon(lab, server.namespace, "nucleus").launch("--mode", "nucleus", "--port", "51820").wait_ready()
+    edges = []
+    for number, nucleus in enumerate((FLOATING, server.address)):
+        box = internet.nat(f"nat{number}", NatKind.PORT_RESTRICTED)
+        box.configure(NatPolicy(NatKind.PORT_RESTRICTED))
+        edge = Daemon(lab, internet.edge(f"edge{number}", box).namespace, f"edge{number}")
+        arguments = ("--nucleus", f"{nucleus}:51820", "--cluster", "fleet", "--name", f"edge{number}")
+        edges.append(edge.launch(*arguments, environment={"OMNI_SECRET": SECRET}).wait_ready())
+    wait_for("registrations", lambda: all(map(registered, edges)))
+    for edge in edges:
+        edge.wait_for_peer()

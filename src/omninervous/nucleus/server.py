@@ -28,6 +28,7 @@ from omninervous.core.identity import Identity
 from omninervous.core.rendezvous import Rendezvous, RendezvousConfig
 from omninervous.errors import SystemFailure, UserError
 from omninervous.hostos import clock, logs
+from omninervous.hostos.answering import Answering
 from omninervous.hostos.control import ControlServer
 from omninervous.hostos.journal import Journal
 from omninervous.hostos.metrics import MetricsServer, queue_metrics
@@ -125,6 +126,7 @@ class NucleusDaemon:
         self._config = config
         self._identity = identity
         self._sockets = sockets
+        self._answering = Answering(sockets)
         self._metrics = metrics
         self._rendezvous = Rendezvous(config.limits, identity, os.urandom)
         self._reloader = Reloader(reread, self._apply)
@@ -179,33 +181,29 @@ class NucleusDaemon:
         packets = size = 0
         for _ in range(BATCH):
             try:
-                data, address = udp.recvfrom(DATAGRAM_MAX)
+                data, source = self._answering.receive(udp, DATAGRAM_MAX)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 self._count(f"rx_error_{error.errno}")
                 break
-            if _LINK_LOCAL in address[0]:
+            if _LINK_LOCAL in source.host:
                 self._count(f"{_DROP}link_local")  # an address that no other edge could use
                 continue
             packets += 1
             size += len(data)
-            handle(now, Endpoint(address[0], address[1]), data)
+            handle(now, source, data)
         self._count("rx_packets", packets)
         self._count("rx_bytes", size)
         self._drain(now.boot)
 
     def _drain(self, now_boot: float) -> None:
-        v4, v6 = self._sockets.v4, self._sockets.v6
         packets = size = 0
         for endpoint, data in self._rendezvous.poll_transmit():
-            udp = v6 if ":" in endpoint.host else v4
-            if udp is None:
-                continue
             try:
-                udp.sendto(data, endpoint)
-                packets += 1
-                size += len(data)
+                if self._answering.send(data, endpoint):
+                    packets += 1
+                    size += len(data)
             except (BlockingIOError, InterruptedError):
                 self._count("tx_full")
             except OSError as error:
