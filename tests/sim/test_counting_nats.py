@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.core.natview import PORTS_AT_ONCE
+from omninervous.core.natview import GUESSES_PER_ATTEMPT
 from omninervous.wire.address import Endpoint
 from tests.sim.simnet import Edge, Nat
 from tests.sim.test_cluster import Clusternet
@@ -49,7 +49,7 @@ def test_two_that_count_do_not_use_up_each_others_ports() -> None:
     a, b = net.edge("a", nat=first), net.edge("b", nat=second)
     net.run(120.0)
     assert not a.connected(b)
-    assert len(first._out) < 2 * PORTS_AT_ONCE and len(second._out) < 2 * PORTS_AT_ONCE
+    assert len(first._out) < 2 * GUESSES_PER_ATTEMPT and len(second._out) < 2 * GUESSES_PER_ATTEMPT
 
 
 def test_ports_at_random_are_not_searched() -> None:

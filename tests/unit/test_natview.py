@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.core.natview import GUESSES, NEAR_PORTS, PORTS_AT_ONCE, Mapping, count_of, mapping_of, next_ports
+from omninervous.core.natview import GUESSES, NEAR_PORTS, GUESSES_PER_ATTEMPT, Mapping, count_of, mapping_of, next_ports
 from omninervous.wire.address import Endpoint
 from tests.nodes import X, Y, Z
 
@@ -52,7 +52,7 @@ def test_ports_that_count_are_noticed(seen: list[Endpoint], expected: list[Endpo
 def test_two_attempts_guess_what_comes_next_and_what_lies_between() -> None:
     seen = outside(4000, 4010)
     first, second, third = (next_ports(seen, attempt) for attempt in (1, 2, 3))
-    assert first == tuple(outside(*range(4011, 4011 + PORTS_AT_ONCE))) and third == first
+    assert first == tuple(outside(*range(4011, 4011 + GUESSES_PER_ATTEMPT))) and third == first
     assert second[:9] == tuple(outside(*range(4009, 4000, -1)))
     assert len({*first, *second}) == GUESSES and not {*first, *second} & {*seen}
     assert next_ports(outside(4000), 1) == ()

@@ -13,13 +13,22 @@ from statistics import median_low
 
 from omninervous.wire.address import Endpoint
 
-__all__ = ["PORTS_AT_ONCE", "Filtering", "Mapping", "count_of", "mapping_of", "next_ports"]
+__all__ = [
+    "GUESSES",
+    "GUESSES_PER_ATTEMPT",
+    "NEAR_PORTS",
+    "Filtering",
+    "Mapping",
+    "count_of",
+    "mapping_of",
+    "next_ports",
+]
 
 NEAR_PORTS = 256
 """Two outside ports of one host that differ by no more are taken for a count; by chance they do in one case of 120."""
-PORTS_AT_ONCE = 32
-"""Guessed in one attempt to connect."""
-GUESSES = 2 * PORTS_AT_ONCE
+GUESSES_PER_ATTEMPT = 32
+"""Ports guessed in one attempt to connect."""
+GUESSES = 2 * GUESSES_PER_ATTEMPT
 """In all: each is repeated within ten seconds or so. Many NATs forget what was not answered after 20 to 30."""
 MAX_PORT = 65535
 
@@ -84,7 +93,7 @@ def next_ports(outside: Iterable[Endpoint], attempt: int) -> tuple[Endpoint, ...
         return ()
     (host, first), (_, last) = count
     coming = range(last + 1, min(last + GUESSES, MAX_PORT) + 1)
-    between = range(last - 1, first, -1)[:PORTS_AT_ONCE]
-    likely = [*coming[:PORTS_AT_ONCE], *between, *coming[PORTS_AT_ONCE:]][:GUESSES]
-    begin = (attempt - 1) * PORTS_AT_ONCE % GUESSES
-    return tuple(Endpoint(host, port) for port in likely[begin : begin + PORTS_AT_ONCE])
+    between = range(last - 1, first, -1)[:GUESSES_PER_ATTEMPT]
+    likely = [*coming[:GUESSES_PER_ATTEMPT], *between, *coming[GUESSES_PER_ATTEMPT:]][:GUESSES]
+    begin = (attempt - 1) * GUESSES_PER_ATTEMPT % GUESSES
+    return tuple(Endpoint(host, port) for port in likely[begin : begin + GUESSES_PER_ATTEMPT])
