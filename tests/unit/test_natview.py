@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.core.natview import GUESSES, NEAR_PORTS, GUESSES_PER_ATTEMPT, Mapping, count_of, mapping_of, next_ports
+from omninervous.core.natview import GUESSES, GUESSES_PER_ATTEMPT, NEAR_PORTS, Mapping, count_of, mapping_of, next_ports
 from omninervous.wire.address import Endpoint
 from tests.nodes import X, Y, Z
 
