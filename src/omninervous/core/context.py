@@ -32,10 +32,10 @@ __all__ = [
     "ClaimSeen",
     "CloneFound",
     "Context",
-    "CountSeen",
     "Forgotten",
     "MemberChanged",
     "MembershipSeen",
+    "OutsideSeen",
     "PathMoved",
     "PeerAvailable",
     "PeerLost",
@@ -171,8 +171,8 @@ class AskAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class CountSeen:
-    """`Context.count_seen` has changed."""
+class OutsideSeen:
+    """`Context.outside` has changed."""
 
 
 Signal = (
@@ -191,13 +191,15 @@ Signal = (
     | QueryAnswered
     | PunchWanted
     | AskAgain
-    | CountSeen
+    | OutsideSeen
 )
 
 
 # ---------------------------------------------------------------- context
 
 VIEWS_KEPT = 32
+OTHERS_NAMED = 2
+"""Outside addresses that members see and no Nucleus does; a NAT that divides a machine's flows shows one or two."""
 
 
 class Context:
@@ -224,8 +226,10 @@ class Context:
         self.trials: Final = Trials()
         self.seen_as: OrderedDict[Endpoint, Endpoint] = OrderedDict()
         """Who told us where our datagrams come from -> what it saw."""
-        self.count_seen: tuple[Endpoint, ...] = ()
-        """Two outside addresses of ours, if our NAT counts its ports up (`natview.count_of`)."""
+        self.outside: tuple[Endpoint, ...] = ()
+        """Outside addresses of ours to name to all, beside those that the Nuclei see."""
+        self.counting = False
+        """They are two of a count (`natview.count_of`)."""
         self.networks: tuple[Network, ...] = ()
         """The networks that our interfaces are on."""
         self.nuclei: dict[PeerId, str] = {}
@@ -244,16 +248,22 @@ class Context:
         if len(self.seen_as) > VIEWS_KEPT:
             self.seen_as.popitem(last=False)
         # A member may say what it likes; what is named to all others is on a host where a Nucleus has seen us.
-        proven = {seen.host for by, seen in self.seen_as.items() if self.endpoints.get(by) in self.nuclei}
-        count = count_of(seen for seen in self.seen_as.values() if seen.host in proven)
-        if count != self.count_seen:
-            self.count_seen = count
-            self.signals.append(CountSeen())
+        by_nuclei = [seen for by, seen in self.seen_as.items() if self.endpoints.get(by) in self.nuclei]
+        hosts = [each.host for each in by_nuclei]
+        seen = sorted(dict.fromkeys(each for each in self.seen_as.values() if each.host in hosts))
+        count = count_of(seen)
+        others = [each for each in seen if each not in by_nuclei]
+        # More than a few: a port for each destination, and none of them helps anybody else.
+        outside = count or (tuple(others) if len(others) <= OTHERS_NAMED else ())
+        self.counting = bool(count)
+        if outside != self.outside:
+            self.outside = outside
+            self.signals.append(OutsideSeen())
 
     def forget_views(self) -> None:
         """Our network is another one: what others saw does not hold any more."""
         self.seen_as.clear()
-        self.count_seen = ()
+        self.outside, self.counting = (), False
 
     def count(self, name: str) -> None:
         """Add one to a control-plane total."""

@@ -20,10 +20,10 @@ from omninervous.core.context import (
     ClaimSeen,
     CloneFound,
     Context,
-    CountSeen,
     Forgotten,
     MemberChanged,
     MembershipSeen,
+    OutsideSeen,
     PathMoved,
     PeerAvailable,
     PeerLost,
@@ -348,7 +348,7 @@ class Fabric:
                 peer = self._neighbours.peer(now, key)
                 if peer is not None and not self._neighbours.muted:
                     peer.punch(now, endpoints, ask_to_initiate=ask_initiate)
-            case CountSeen():
+            case OutsideSeen():
                 self._name_candidates(now)
             case AskAgain(keys):
                 for key in keys:
@@ -358,7 +358,7 @@ class Fabric:
     def _name_candidates(self, now: Now) -> None:
         """Tell the Nuclei where others can try to reach us."""
         for view in self._views.values():
-            view.set_candidates(now, (*self._ctx.count_seen, *self._listening))
+            view.set_candidates(now, (*self._ctx.outside, *self._listening))
 
     # ------------------------------------------------------------ our address
 

@@ -271,7 +271,7 @@ class Peer:
     def _guesses(self) -> tuple[Endpoint, ...]:
         """Ports that its NAT may give it towards us. Not when ours counts as well: each guess would use up a port. And
         only at a host that others have seen it at: a peer may name any address, which is not to be searched then."""
-        if self.path.own_addresses is None or self._ctx.count_seen:
+        if self.path.own_addresses is None or self._ctx.counting:
             return ()
         seen = {each.host for each in self._candidates if each not in self.path.own_addresses}
         return next_ports((each for each in self._candidates if each.host in seen), self._attempts.count)

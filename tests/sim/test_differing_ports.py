@@ -1,4 +1,4 @@
-"""A NAT that gives every new destination the next port: where it can be guessed, two machines meet all the same."""
+"""NATs whose ports differ from destination to destination, but can be guessed or told: machines meet all the same."""
 
 from __future__ import annotations
 
@@ -101,3 +101,25 @@ def test_a_member_cannot_make_another_name_a_victims_address() -> None:
     a.do(lambda node, now: node.set_candidates(now, [a.address, Endpoint("192.168.0.2", 7)]))
     net.run(60.0)
     assert hosts(a, by=p) == {"203.0.113.2", "192.168.0.2"}
+
+
+class Divided(Nat):
+    """One that gives a machine another port towards some hosts: where another's old flows have the usual one."""
+
+    taken = ("203.0.113.1", "192.0.2.9")
+
+    def outbound(self, now: float, inner: Endpoint, target: Endpoint) -> Endpoint:
+        usual = super().outbound(now, inner, target)
+        if target.host not in self.taken:
+            return usual
+        self._in[usual.port + 5000] = inner
+        self._contacted[usual.port + 5000, target] = now + self.expiry
+        return usual._replace(port=usual.port + 5000)
+
+
+def test_a_port_that_only_members_see_is_named() -> None:
+    net = Clusternet()
+    a = net.edge("a")
+    net.public("p", "192.0.2.9")
+    b = net.edge("b", nat=Divided("203.0.113.77"))
+    assert met(net, a, b), net.world.context()
