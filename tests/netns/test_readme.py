@@ -314,14 +314,15 @@ def test_commands_in_running_text_work(lab: Lab, pair_lan: tuple[Host, Host], tm
     with desk.running("omni-daemon --peer <PUBKEY_B> --endpoint <IP_B>:51820", desk.mine):
         own = desk.mine.init()
         with desk.running(f"omni-daemon --peer {own}", desk.other):
-            (peer,) = desk.mine.wait_for_peer(30.0)
+            desk.mine.wait_for_peer(30.0)
+            address = wait_for("its address, which comes after the session", lambda: desk.mine.peers()[0]["vip"])
             for command in inline_commands():
                 if elsewhere(command) or command.startswith("omni-daemon"):
                     continue
                 # What only an end from outside ends, ends after a while.
                 line = f"timeout --preserve-status -s INT 5 {command}" if "--follow" in command else command
                 if "pcap" in command:
-                    line = f"ping -i 0.2 -w 10 {peer['vip']} >/dev/null & {line}; kill $!"
+                    line = f"ping -i 0.2 -w 10 {address} >/dev/null & {line}; kill $!"
                 done = desk.type(f"cd {tmp_path} && (set +e; {line}; test $? -lt 128 -o $? -eq 130)")
                 assert INLINE[command] in done.stdout, (command, done.stdout)
     assert os.listdir(tmp_path), "the bundle"
