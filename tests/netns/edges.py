@@ -9,10 +9,11 @@ from typing import Any
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.evidence import PingResult, parse_ping
 from omninervous.lab.namespaces import Lab, Namespace
+from omninervous.lab.nat import NatKind, NatPolicy
 from omninervous.lab.process import poll_until
-from omninervous.lab.topology import Host
+from omninervous.lab.topology import Host, Internet, NatBox
 
-__all__ = ["SECRET", "Pair", "ping", "ula", "vip", "wait_for"]
+__all__ = ["SECRET", "Pair", "behind", "ping", "ula", "vip", "wait_for"]
 
 SECRET = "a secret of more than sixteen characters"
 
@@ -41,6 +42,14 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 30.0) -> 
     answer = poll_until(condition, seconds, 0.2)
     assert answer, f"not within {seconds:.0f} s: {what}"
     return answer
+
+
+def behind(internet: Internet, name: str, kind: NatKind) -> tuple[NatBox, Host]:
+    """A machine behind a NAT of its own, which is configured."""
+    box = internet.nat(f"nat-{name}", kind)
+    host = internet.edge(name, box)
+    box.configure(NatPolicy(kind, host.address))
+    return box, host
 
 
 class Pair:

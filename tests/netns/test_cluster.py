@@ -8,9 +8,9 @@ import pytest
 
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.namespaces import Lab
-from omninervous.lab.nat import NatKind, NatPolicy
+from omninervous.lab.nat import NatKind
 from omninervous.lab.topology import Host, Internet
-from tests.netns.edges import SECRET, ping, ula, vip, wait_for
+from tests.netns.edges import SECRET, behind, ping, ula, vip, wait_for
 
 FLOATING = "198.51.100.200"
 
@@ -191,9 +191,8 @@ def test_a_nucleus_answers_from_the_address_that_was_asked(lab: Lab) -> None:
     Daemon(lab, server.namespace, "nucleus").launch("--mode", "nucleus", "--port", "51820").wait_ready()
     edges = []
     for number, nucleus in enumerate((FLOATING, server.address)):
-        box = internet.nat(f"nat{number}", NatKind.PORT_RESTRICTED)
-        box.configure(NatPolicy(NatKind.PORT_RESTRICTED))
-        edge = Daemon(lab, internet.edge(f"edge{number}", box).namespace, f"edge{number}")
+        _, host = behind(internet, f"edge{number}", NatKind.PORT_RESTRICTED)
+        edge = Daemon(lab, host.namespace, f"edge{number}")
         arguments = ("--nucleus", f"{nucleus}:51820", "--cluster", "fleet", "--name", f"edge{number}")
         edges.append(edge.launch(*arguments, environment={"OMNI_SECRET": SECRET}).wait_ready())
     wait_for("registrations", lambda: all(map(registered, edges)))

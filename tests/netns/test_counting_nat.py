@@ -7,9 +7,9 @@ import pytest
 from omninervous.hostos.control import request
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.namespaces import Lab
-from omninervous.lab.nat import NatKind, NatPolicy
+from omninervous.lab.nat import NatKind
 from omninervous.lab.topology import Host, Internet
-from tests.netns.edges import SECRET, wait_for
+from tests.netns.edges import SECRET, behind, wait_for
 
 
 def names(edge: Daemon) -> list[str]:
@@ -35,9 +35,8 @@ def test_the_next_port_is_guessed(lab: Lab, nuclei: int) -> None:
         member(internet.public_host("public"), "public").wait_ready()
     edges = []
     for name, kind in (("counted", NatKind.SEQUENTIAL), ("guesser", NatKind.PORT_RESTRICTED)):
-        box = internet.nat(f"nat-{name}", kind)
-        box.configure(NatPolicy(kind))
-        edges.append(member(internet.edge(name, box), name).wait_ready())
+        _, host = behind(internet, name, kind)
+        edges.append(member(host, name).wait_ready())
     counted, guesser = edges
     wait_for("their names", lambda: "guesser" in names(counted) and "counted" in names(guesser))
     wait_for("a direct path", lambda: request(counted.state_dir, "ping", peer="guesser")["ok"], 60.0)

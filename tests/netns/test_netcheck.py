@@ -7,16 +7,9 @@ from typing import Any
 
 from omninervous.lab.daemons import Daemon
 from omninervous.lab.namespaces import Lab
-from omninervous.lab.nat import NatKind, NatPolicy
-from omninervous.lab.topology import Host, Internet, NatBox
-from tests.netns.edges import SECRET, wait_for
-
-
-def behind(internet: Internet, name: str, kind: NatKind) -> tuple[NatBox, Host]:
-    box = internet.nat(f"nat-{name}", kind)
-    host = internet.edge(name, box)
-    box.configure(NatPolicy(kind, host.address))
-    return box, host
+from omninervous.lab.nat import NatKind
+from omninervous.lab.topology import Host, Internet
+from tests.netns.edges import SECRET, behind, wait_for
 
 
 def netcheck(lab: Lab, host: Host, nuclei: Sequence[str]) -> dict[str, Any]:
