@@ -14,7 +14,7 @@ from omninervous.core.clock import Entropy
 from omninervous.core.dataplane import Command, PeerId
 from omninervous.core.events import NodeConfig, NodeEvent, Problem, ProblemSolved
 from omninervous.core.identity import Identity
-from omninervous.core.natview import count_of
+from omninervous.core.natview import to_name
 from omninervous.core.noise import StaticKeys
 from omninervous.core.pathkind import Network
 from omninervous.core.staging import Staging
@@ -198,8 +198,6 @@ Signal = (
 # ---------------------------------------------------------------- context
 
 VIEWS_KEPT = 32
-OTHERS_NAMED = 2
-"""Outside addresses that members see and no Nucleus does; a NAT that divides a machine's flows shows one or two."""
 
 
 class Context:
@@ -247,15 +245,8 @@ class Context:
         self.seen_as[who] = what
         if len(self.seen_as) > VIEWS_KEPT:
             self.seen_as.popitem(last=False)
-        # A member may say what it likes; what is named to all others is on a host where a Nucleus has seen us.
         by_nuclei = [seen for by, seen in self.seen_as.items() if self.endpoints.get(by) in self.nuclei]
-        hosts = [each.host for each in by_nuclei]
-        seen = sorted(dict.fromkeys(each for each in self.seen_as.values() if each.host in hosts))
-        count = count_of(seen)
-        others = [each for each in seen if each not in by_nuclei]
-        # More than a few: a port for each destination, and none of them helps anybody else.
-        outside = count or (tuple(others) if len(others) <= OTHERS_NAMED else ())
-        self.counting = bool(count)
+        outside, self.counting = to_name(self.seen_as.values(), by_nuclei)
         if outside != self.outside:
             self.outside = outside
             self.signals.append(OutsideSeen())

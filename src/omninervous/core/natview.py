@@ -22,6 +22,7 @@ __all__ = [
     "count_of",
     "mapping_of",
     "next_ports",
+    "to_name",
 ]
 
 NEAR_PORTS = 256
@@ -31,6 +32,8 @@ GUESSES_PER_ATTEMPT = 32
 GUESSES = 2 * GUESSES_PER_ATTEMPT
 """In all: each is repeated within ten seconds or so. Many NATs forget what was not answered after 20 to 30."""
 MAX_PORT = 65535
+OTHERS_NAMED = 2
+"""Outside addresses that members see and no Nucleus does; a NAT that divides a machine's flows shows one or two."""
 
 
 class Mapping(Enum):
@@ -81,6 +84,17 @@ def count_of(outside: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
         if first < last and median_low(gaps) <= NEAR_PORTS:
             return (Endpoint(host, first), Endpoint(host, last))
     return ()
+
+
+def to_name(seen: Iterable[Endpoint], by_nuclei: Collection[Endpoint]) -> tuple[tuple[Endpoint, ...], bool]:
+    """From what everybody, and what the Nuclei, see us as: the outside addresses to name to all others, and whether
+    they are two of a count. A member may say what it likes, so they are on a host where a Nucleus has seen us."""
+    hosts = [each.host for each in by_nuclei]
+    outside = sorted(dict.fromkeys(each for each in seen if each.host in hosts))
+    count = count_of(outside)
+    others = [each for each in outside if each not in by_nuclei]
+    # More than a few: a port for each destination, and none of them helps anybody else.
+    return count or (tuple(others) if len(others) <= OTHERS_NAMED else ()), bool(count)
 
 
 def next_ports(outside: Iterable[Endpoint], attempt: int) -> tuple[Endpoint, ...]:
