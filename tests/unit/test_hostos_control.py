@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from omninervous.cli.diagnose import diagnose
 from omninervous.errors import SystemFailure, UserError
-from omninervous.hostos.control import SOCKET_NAME, ControlServer, request
+from omninervous.hostos.control import SOCKET_NAME, ControlServer, NoDaemon, request
 
 T = TypeVar("T")
 
@@ -92,14 +93,14 @@ def test_paths_longer_than_a_socket_address_work(tmp_path: Path) -> None:
 def test_the_socket_of_a_killed_daemon_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / SOCKET_NAME))
-    with pytest.raises(SystemFailure, match="no daemon runs"):
+    with pytest.raises(NoDaemon, match="no daemon runs"):
         request(tmp_path, "echo")
     assert with_server(tmp_path, lambda: request(tmp_path, "echo")) == {"said": {}}
 
 
 @pytest.mark.parametrize("name", [".", "missing"])
 def test_without_a_daemon_the_error_says_so(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SystemFailure, match=r"no daemon runs with state directory .*--state-dir"):
+    with pytest.raises(NoDaemon, match=r"no daemon runs with state directory .*--state-dir"):
         request(tmp_path / name, "status")
 
 
@@ -119,5 +120,28 @@ def test_a_daemon_that_hangs_up_is_an_error(tmp_path: Path) -> None:
         async with await asyncio.start_unix_server(serve, tmp_path / SOCKET_NAME):
             with pytest.raises(SystemFailure, match=r"ended|Broken pipe|reset"):
                 await asyncio.to_thread(request, tmp_path, "status")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"garbage", b"\xff\xfe", b"[]", b"{}", b"7", b"null", b"[" * 100_000),
+        *(b'{"ok": true}', b'{"ok": true, "result": []}', b'{"ok": 1, "result": {}}', b'{"ok": false}'),
+    ],
+)
+def test_what_does_not_speak_as_a_daemon_is_an_error_that_doctor_tells(tmp_path: Path, answer: bytes) -> None:
+    async def run() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(answer + b"\n")
+            writer.close()
+
+        async with await asyncio.start_unix_server(serve, tmp_path / SOCKET_NAME):
+            with pytest.raises(SystemFailure, match="does not speak as our daemon does"):
+                await asyncio.to_thread(request, tmp_path, "status")
+            (finding,) = await asyncio.to_thread(diagnose, tmp_path, "/dev/null")
+            assert finding.check == "daemon" and "does not speak as our daemon does" in finding.text
 
     asyncio.run(run())

@@ -10,7 +10,7 @@ from omninervous.cli.layers import gather
 from omninervous.errors import SystemFailure, UserError
 from omninervous.ganglion.config import EdgeConfig
 from omninervous.ganglion.doctor import Finding, examine
-from omninervous.hostos.control import request
+from omninervous.hostos.control import NoDaemon, request
 
 __all__ = ["diagnose"]
 
@@ -19,8 +19,11 @@ def diagnose(state_dir: Path, config: str | None) -> list[Finding]:
     """All that `omni doctor` finds. Without a daemon the configuration must be sound, for it says what to look at."""
     try:
         status, peers = request(state_dir, "status"), request(state_dir, "peers")["peers"]
-    except SystemFailure:
+    except NoDaemon:
         status, peers = None, []
+    except SystemFailure as error:  # one runs, and what the host looks like without it is beside the point
+        text, _, remedy = str(error).partition(": ")
+        return [Finding("daemon", "fault", text, remedy)]
     try:
         wanted, faults = edge_config(gather({}, (), config)), []
     except UserError as error:

@@ -103,7 +103,7 @@ def show_peers(answer: Mapping[str, Any]) -> None:
     """`omni peers`."""
     console = _console()
     if not answer["peers"]:
-        console.print("no peers yet")
+        console.print("no peers")
         return
     table = _table(
         "peer", "name", "address", "state", "endpoint", "session", "AEAD", "lanes", "handshake", "received", "sent"
@@ -147,7 +147,7 @@ def show_fdb(answer: Mapping[str, Any]) -> None:
     """`omni fdb`."""
     console = _console()
     if not answer["fdb"]:
-        console.print("the table is empty: no peer is known yet")
+        console.print("the table is empty: no peer is known")
         return
     table = _table("MAC", "peer", "address", "learned", "last frame")
     for entry in answer["fdb"]:

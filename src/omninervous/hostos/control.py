@@ -26,7 +26,7 @@ from typing import Any
 
 from omninervous.errors import OmniError, SystemFailure, UserError
 
-__all__ = ["SOCKET_NAME", "ControlServer", "Handler", "request"]
+__all__ = ["SOCKET_NAME", "ControlServer", "Handler", "NoDaemon", "request"]
 
 SOCKET_NAME = "control.sock"
 REQUEST_LIMIT = 65536
@@ -37,6 +37,10 @@ _UNIX_PATH_LIMIT = 100
 
 Handler = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Gets command and arguments; gives the result object. An OmniError becomes the answer's `error`."""
+
+
+class NoDaemon(SystemFailure):
+    """Nobody listens at the socket of this state directory."""
 
 
 class ControlServer:
@@ -109,7 +113,7 @@ class ControlServer:
 
 def request(state_dir: Path, command: str, timeout: float = 10.0, **arguments: str | int | bool) -> dict[str, Any]:
     """Ask the daemon of `state_dir`; its result. UserError if it finds fault with what was asked or configured,
-    SystemFailure if no daemon runs, it is silent or says no."""
+    NoDaemon if none runs, SystemFailure if it is silent, says no, or is no daemon of ours."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
@@ -119,7 +123,7 @@ def request(state_dir: Path, command: str, timeout: float = 10.0, **arguments: s
             with connection.makefile("rb") as stream:
                 line = stream.readline()
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-        raise SystemFailure(
+        raise NoDaemon(
             f"no daemon runs with state directory {state_dir}: start omni-daemon, or choose another with --state-dir"
         ) from error
     except PermissionError as error:
@@ -128,17 +132,31 @@ def request(state_dir: Path, command: str, timeout: float = 10.0, **arguments: s
             f"directory with --state-dir"
         ) from error
     except TimeoutError as error:
-        raise SystemFailure(f"the daemon of {state_dir} does not answer within {timeout:.0f} s") from error
+        raise SystemFailure(
+            f"the daemon of {state_dir} does not answer within {timeout:.0f} s: is it suspended? Else end and start it"
+        ) from error
     except OSError as error:
         raise SystemFailure(f"control socket of {state_dir}: {error.strerror or error}") from error
     if not line:
-        raise SystemFailure(f"the daemon of {state_dir} ended while it was asked")
-    answer = json.loads(line)
-    if not answer.get("ok"):
-        fault = UserError if answer.get("bad_input") else SystemFailure
-        raise fault(str(answer.get("error", "the daemon refused")))
-    result: dict[str, Any] = answer["result"]
-    return result
+        raise SystemFailure(f"the daemon of {state_dir} ended while it was asked: see its log")
+    return _result(state_dir, line)
+
+
+def _result(state_dir: Path, line: bytes) -> dict[str, Any]:
+    """What an answer holds; the error that it tells."""
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError):  # ValueError: also text that is not UTF-8
+        answer = None
+    match answer:
+        case {"ok": True, "result": dict(result)}:
+            return result
+        case {"ok": False, "error": str(sentence)}:
+            raise (UserError if answer.get("bad_input") else SystemFailure)(sentence)
+    raise SystemFailure(
+        f"what listens at {SOCKET_NAME} of {state_dir} does not speak as our daemon does: are omni and omni-daemon of "
+        f"one version?"
+    )
 
 
 @contextlib.contextmanager

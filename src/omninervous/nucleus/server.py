@@ -284,7 +284,7 @@ class NucleusDaemon:
         if command == "peers":
             return {"peers": []}  # a Nucleus has edges in its registry, but no peers
         if command != "status":
-            raise UserError(f"the daemon does not know {command!r}: are omni and omni-daemon of one version?")
+            raise UserError(f"this daemon is a Nucleus, and does not know {command!r}: ask the daemon of an edge")
         snapshot = self._rendezvous.snapshot()
         counters = {**snapshot.counters, **self._io}
         drops = {name.removeprefix(_DROP): value for name, value in counters.items() if name.startswith(_DROP)}
