@@ -161,3 +161,43 @@ def test_a_variable_that_looks_mistyped_is_a_fault_of_the_check_alone(
     assert [each["key"] for each in answer["faults"]] == ["daemon.prot", "OMNI_SECERT"] and len(answer["notes"]) == 1
     assert "theirs" not in told + str(answer)
     assert run(omni, "omni", ["config", "show", "--config", "/dev/null"]) == 0, "a daemon would start"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"[daemon]\nport = {'9' * 5000}\n", id="digits"),
+        pytest.param(f"[daemon]\nport = 0x{'f' * 5000}\n", id="hexadecimal"),
+        pytest.param(f"[daemon]\nodd = 0x{'f' * 5000}\n", id="unknown"),
+        pytest.param(f"x = {'[' * 100_000}\n", id="lists"),
+        pytest.param(f"x = {'{a=' * 3000}\n", id="tables"),
+        pytest.param(f"[daemon]\n{'.'.join('a' * 4000)} = 1\n", id="dots"),
+        pytest.param('[security]\nsecret_file = "a\\u0000b"\n', id="nul in a file name"),
+        pytest.param('[daemon]\nstate_dir = "a\\u0000b"\n', id="nul in a directory"),
+    ],
+)
+def test_what_python_cannot_convert_is_a_fault_as_any_other(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+    (fault,) = read_config(file).faults
+    assert len(fault.sentence(file)) < 400 and read_config(file).values == {}
+
+
+def test_variables_are_checked_with_a_file_and_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omninervous.cli.config.default_config_path", lambda: tmp_path / "none.toml")
+    monkeypatch.setattr("omninervous.cli.layers.default_config_path", lambda: tmp_path / "none.toml")
+    assert run(omni, "omni", ["config", "check"]) == 0
+    assert capsys.readouterr().out == f"no {tmp_path / 'none.toml'}; environment: all is well\n"
+    monkeypatch.setenv("OMNI_PORT", "abc")
+    file = tmp_path / "fleet.toml"
+    file.write_text("[daemon]\nport = 1\n")
+    for words in ([], [str(file)]):
+        assert run(omni, "omni", ["config", "check", *words]) == 2
+        assert "OMNI_PORT: 'abc' is out of range" in capsys.readouterr().out
+    monkeypatch.delenv("OMNI_PORT")
+    monkeypatch.setenv("OMNI_SECERT", "theirs")
+    assert run(omni, "omni", ["config", "check", "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["file"] is None and [each["key"] for each in answer["faults"]] == ["OMNI_SECERT"]

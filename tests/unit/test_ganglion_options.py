@@ -68,7 +68,7 @@ def test_a_host_port_says_whether_it_is_an_address() -> None:
     assert str(HostPort("2001:db8::1", 5)) == "[2001:db8::1]:5"
 
 
-@pytest.mark.parametrize("text", ["", "0", "65536", "-1", "+1", "1.0", "0x10", "１", " 1", "1 "])
+@pytest.mark.parametrize("text", ["", "0", "65536", "-1", "+1", "1.0", "0x10", "１", " 1", "1 ", "9" * 5000])
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--port"):
         options.parse_port(text)
@@ -94,7 +94,7 @@ def test_what_cannot_name_an_interface_is_refused(text: str) -> None:
         options.parse_device(text, "--dev")
 
 
-@pytest.mark.parametrize("text", ["", "1279", "9217", "x", "1380.5", "-1380"])
+@pytest.mark.parametrize("text", ["", "1279", "9217", "x", "1380.5", "-1380", "9" * 5000])
 def test_an_mtu_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--mtu"):
         options.parse_mtu(text)
@@ -127,6 +127,12 @@ def test_a_strange_secret_file_is_refused_without_showing_it(tmp_path: Path, con
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--secret-file .*/none: No such file"):
         options.read_secret_file(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_what_can_name_no_file_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"--secret-file .* is no file name"):
+        options.read_secret_file(name)
 
 
 def test_a_psk_file_is_what_wg_genpsk_writes(tmp_path: Path) -> None:

@@ -146,3 +146,7 @@ def test_the_default_directory_follows_the_user(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_STATE_HOME", "relative")  # the XDG specification: then it is to be ignored
     monkeypatch.setenv("HOME", "/srv/x")
     assert default_state_dir() == Path("/srv/x/.local/state/omninervous")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # whom no /etc/passwd knows
+    with pytest.raises(UserError, match="set HOME"):
+        default_state_dir()

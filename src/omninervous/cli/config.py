@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.cli.options import FileName, chosen_state_dir, json_option, print_json, state_dir_option
 from omninervous.errors import UserError
 from omninervous.hostos.state import CONFIG_VARIABLE, default_config_path
 
@@ -31,42 +32,57 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=FileName())
 @json_option
 def check(file: Path | None, as_json: bool) -> int:
-    """Every fault of a file, with its line, and variables that look like mistyped OMNI_* ones. Exit status 2 if there
-    is one."""
-    from omninervous.cli.config_file import Fault, read_config
+    """Every fault of a file, with its line, of OMNI_* variables, and variables that look like mistyped ones. Without a
+    file the variables alone. Exit status 2 if there is one."""
+    from omninervous.cli.config_file import ConfigFile, Fault, read_config
     from omninervous.cli.layers import NO_SETTING, foreign
 
-    found = read_config(file or Path(os.environ.get(CONFIG_VARIABLE) or default_config_path()))
-    faults = list(found.faults)
-    if not faults and (misfit := _misfit(found.path)):
-        faults = [Fault(0, "", "", misfit)]
+    path = file or _usual_file()
+    found = ConfigFile(Path("environment")) if path is None else read_config(path)
     strange = foreign()
+    ours = {name: value for name, value in os.environ.items() if name not in [each.name for each in strange]}
+    faults = list(found.faults)
+    if not faults and (misfit := _misfit(path, ours)):
+        faults = [Fault(0, "", "", misfit)]
     notes = [*found.notes, *(each.sentence for each in strange if not each.meant)]
     slips = [each for each in strange if each.meant]
     if as_json:
         listed = [*faults, *(Fault(0, each.name, "", NO_SETTING, each.meant) for each in slips)]
         print_json(
-            {"file": str(found.path), "ok": not listed, "faults": [asdict(each) for each in listed], "notes": notes}
+            {
+                "file": None if path is None else str(path),
+                "ok": not listed,
+                "faults": [asdict(each) for each in listed],
+                "notes": notes,
+            }
         )
         return 2 if listed else 0
     sentences = [*(each.sentence(found.path) for each in faults), *(each.sentence for each in slips)]
     for sentence in (*sentences, *(f"note: {note}" for note in notes)):
         click.echo(sentence)
     if not sentences:
-        click.echo(f"{found.path}: all is well")
+        click.echo(f"no {default_config_path()}; environment: all is well" if path is None else f"{path}: all is well")
     return 2 if sentences else 0
 
 
-def _misfit(path: Path) -> str:
-    """What only all values together can show, as omni-daemon would say it; empty if all is well."""
+def _usual_file() -> Path | None:
+    """The file that omni-daemon would read; None if there is none."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    default = default_config_path()
+    return Path(named) if named else default if default.exists() else None
+
+
+def _misfit(path: Path | None, environ: Mapping[str, str]) -> str:
+    """What is wrong with variables, and what only all values together can show, as omni-daemon would say it here; empty
+    if all is well."""
     from omninervous.cli.daemon_command import edge_config
     from omninervous.cli.layers import gather
 
     try:
-        layers = gather({}, (), str(path), {})
+        layers = gather({}, (), None if path is None else str(path), environ)
         if layers.value("mode") == "edge":
             edge_config(layers)
     except UserError as error:

@@ -21,6 +21,8 @@ __all__ = ["PEER_TABLE", "ConfigFile", "Fault", "near", "read_config"]
 
 PEER_TABLE = "peer"
 FILE_LIMIT = 1 << 20
+_INTEGER_BITS = 64
+"""TOML 1.0: larger integers are an error."""
 _HEADER = re.compile(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*([A-Za-z0-9_."'-]+)\s*=""")
 _TOML_PLACE = re.compile(r" \(at line (\d+), column \d+\)$")
@@ -77,7 +79,7 @@ def read_config(path: Path) -> ConfigFile:
     text, mode = _read(path)
     try:
         document = msgspec.toml.decode(text)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: msgspec's own, and a number of thousands of digits
         reason = str(error)
         place = _TOML_PLACE.search(reason)
         return ConfigFile(path, faults=(Fault(int(place[1]) if place else 0, "", "", f"not TOML: {reason}"),))
@@ -202,18 +204,27 @@ class _Reader:
         *,
         secret: bool = False,
     ) -> None:
-        value = "" if raw is None else "***" if secret else json.dumps(raw, default=str, ensure_ascii=False)
+        value = "" if raw is None else "***" if secret else _shown(raw)
         self.faults.append(Fault(self._line(place), key, value, text, suggestion))
 
     def _line(self, place: tuple[str, int, str]) -> int:
         return self._lines.get(place) or self._lines.get((*place[:2], "")) or 0
 
 
+def _shown(raw: object) -> str:
+    """A value of the file, for a sentence."""
+    try:
+        return json.dumps(raw, default=str, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables without end
+        return "..."
+
+
 def _convert(setting: Setting, raw: object) -> Value | None:
     """The value in the form of its kind; None if it is of another type."""
     match setting.kind:
         case Kind.NUMBER:
-            return raw if isinstance(raw, int) and not isinstance(raw, bool) else None
+            number = isinstance(raw, int) and not isinstance(raw, bool) and raw.bit_length() < _INTEGER_BITS
+            return raw if number and isinstance(raw, int) else None
         case Kind.SWITCH:
             return raw if isinstance(raw, bool) else None
         case Kind.LIST:

@@ -28,6 +28,7 @@ from omninervous.ganglion.options import (
     MTU_MAX,
     MTU_MIN,
     PORT_MAPPING,
+    is_number,
     parse_allowed_ips,
     parse_device,
     parse_endpoint,
@@ -116,7 +117,7 @@ class Setting:
         for text in value if isinstance(value, tuple) else (text_of(value),):
             if self.choices and text not in self.choices:
                 return f"{text!r} is unknown: give {self.allowed}"
-            if self.kind is Kind.NUMBER and not self._in_bounds(text):
+            if self.kind is Kind.NUMBER and not is_number(text, *self.bounds):
                 return f"{text!r} is out of range: give {self.allowed}"
             try:
                 if self.check is not None:
@@ -126,9 +127,6 @@ class Setting:
                 sentence: str = str(error).removeprefix(self.flag).lstrip(": ")
                 return sentence
         return None
-
-    def _in_bounds(self, text: str) -> bool:
-        return text.isascii() and text.isdecimal() and self.bounds[0] <= int(text) <= self.bounds[1]
 
 
 def text_of(value: Value) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "MTU_MIN",
     "PORT_MAPPING",
     "HostPort",
+    "is_number",
     "parse_allowed_ips",
     "parse_device",
     "parse_endpoint",
@@ -54,6 +55,7 @@ _DEVICE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _NAME_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _SECRET_FILE_LIMIT = 4096
+_DIGITS = 20
 PSK_SIZE = 32
 
 
@@ -76,12 +78,18 @@ class HostPort:
             return None
 
 
+def is_number(text: str, low: int, high: int) -> bool:
+    """Whether the text is a decimal number from `low` (not negative) to `high`."""
+    # Python refuses to convert thousands of digits, with a ValueError.
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS and low <= int(text) <= high
+
+
 # ---------------------------------------------------------------- host and port
 
 
 def parse_port(text: str, option: str = "--port") -> int:
     """A UDP port, 1..65535."""
-    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 16):
+    if not is_number(text, 1, (1 << 16) - 1):
         raise UserError(f"{option} {text!r} is not a port: give a number from 1 to 65535")
     return int(text)
 
@@ -188,14 +196,14 @@ def parse_device(text: str, option: str) -> str:
 
 def parse_mtu(text: str) -> int:
     """MTU of omni0 in bytes; the same in a whole cluster."""
-    if not (text.isascii() and text.isdecimal() and MTU_MIN <= int(text) <= MTU_MAX):
+    if not is_number(text, MTU_MIN, MTU_MAX):
         raise UserError(f"--mtu {text!r} is out of range: give {MTU_MIN} to {MTU_MAX} bytes, the same on all machines")
     return int(text)
 
 
 def parse_queues(text: str) -> int:
     """Bulk queues of the native engine."""
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_QUEUES):
+    if not is_number(text, 1, MAX_QUEUES):
         raise UserError(f"--queues {text!r} is out of range: give 1 to {MAX_QUEUES}")
     return int(text)
 
@@ -204,7 +212,7 @@ def parse_sessions(text: str | None) -> int:
     """New sessions of one address and second."""
     if text is None:
         return DEFAULT_SESSIONS_PER_IP
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_SESSIONS_PER_IP):
+    if not is_number(text, 1, MAX_SESSIONS_PER_IP):
         raise UserError(f"--max-sessions-per-ip {text!r} is out of range: give 1 to {MAX_SESSIONS_PER_IP}")
     return int(text)
 
@@ -245,6 +253,8 @@ def read_psk_file(path: str) -> bytes:
 
 
 def _read_text(path: str, option: str) -> str:
+    if not path or "\0" in path:
+        raise UserError(f"{option} {path!r} is no file name: name a file")
     try:
         with Path(path).open("rb") as file:
             data = file.read(_SECRET_FILE_LIMIT + 1)

@@ -50,7 +50,7 @@ def default_state_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/omninervous")
     base = os.environ.get("XDG_STATE_HOME") or ""
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "omninervous"
+    return (Path(base) if base.startswith("/") else _home() / ".local" / "state") / "omninervous"
 
 
 def default_config_path() -> Path:
@@ -58,15 +58,24 @@ def default_config_path() -> Path:
     if os.geteuid() == 0:
         return Path("/etc/omninervous/config.toml")
     base = os.environ.get("XDG_CONFIG_HOME") or ""
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "omninervous" / "config.toml"
+    return (Path(base) if base.startswith("/") else _home() / ".config") / "omninervous" / "config.toml"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # no HOME, and a user id that /etc/passwd does not know
+        raise UserError("this user has no home directory: set HOME, or XDG_STATE_HOME and XDG_CONFIG_HOME") from error
 
 
 def state_path(text: str | None) -> Path:
-    """The state directory that is meant; UserError if the text is empty."""
+    """The state directory that is meant; UserError if the text can be no path."""
     if text is None:
         return default_state_dir()
     if not text:
         raise UserError("--state-dir is empty: name a directory")
+    if "\0" in text:
+        raise UserError(f"--state-dir {text!r} is no path: name a directory")
     return Path(text).absolute()
 
 
