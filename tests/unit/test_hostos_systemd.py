@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_systemd_understands_every_line(installed: list[Path]) -> None:
     assert [path.name for path in installed] == list(UNITS)
+    settings = installed[0].parents[2] / "omninervous"
+    assert stat.S_IMODE(settings.stat().st_mode) == 0o700, "what the units read may hold a secret"
     done = analyze("verify", "--man=no", *map(str, installed))
     assert done.returncode == 0 and done.stderr == "", done.stderr
 

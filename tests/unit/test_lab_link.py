@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import fields
 from itertools import pairwise
 
 import pytest
 
-from omninervous.lab.link import Blackout, Delivery, LinkModel, LinkSpec, damage
+from omninervous.lab.link import Blackout, Delivery, LinkModel, LinkSpec, damage, main
 
 FRAMES = 20_000
 
@@ -123,3 +124,31 @@ def test_damage_to_a_datagram_reaches_its_reader() -> None:
     arp = bytes(12) + b"\x08\x06" + bytes(46)
     assert damage(arp, 0.5) == arp, "it would poison the neighbours' tables, which no FCS guards here"
     assert damage(b"", 0.5) == b"" and damage(bytes(14), 0.5) == bytes(14)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--loss 5", "'5' does not do: give a number from 0 to 1"),
+        ("--loss=-0.1", "from 0 to 1"),
+        ("--corrupt nan", "from 0 to 1"),
+        ("--delay inf", "of at least 0"),
+        ("--loss-burst 0", "of at least 1"),
+        ("--blackout foo", "'foo' does not do"),
+        ("--blackout 1", "is not START:SECONDS[:EVERY]"),
+        ("--blackout 1:2:3:4", "is not START:SECONDS[:EVERY]"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused(words: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["here", "a", "there", "b", "--seed", "1", *words.split()])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_the_help_has_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for each in fields(LinkSpec):
+        assert f"--{each.name.replace('_', '-').removesuffix('s')}" in told
+    assert "[default: 262144]" in told and "usage: omni lab link" in told

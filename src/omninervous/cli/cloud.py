@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from omninervous.cli.options import FileName
 from omninervous.errors import UserError
 from omninervous.ganglion.options import DEFAULT_PORT, parse_port, read_secret_file
 
@@ -25,7 +26,8 @@ def cloud() -> None:
     """Install, test and stop OmniNervous on other machines, by ssh.
 
     ssh must let you in without a question (a key, an agent); your ~/.ssh/config, agents and jump hosts hold. The other
-    machine needs Python 3.11 or newer and rsync, nothing else: the rest is copied to DIR [default: ~/.omninervous].
+    machine needs Python 3.11 or newer and rsync; for a test the edges need iperf3, ping, and root or sudo without a
+    password, too. The rest is copied to DIR [default: ~/.omninervous].
     """
 
 
@@ -33,7 +35,7 @@ def ssh_option(function: F) -> F:
     """`--ssh-config`."""
     return click.option(
         "--ssh-config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=FileName(exists=True, dir_okay=False),
         help="Configuration of ssh. [default: ~/.ssh/config]",
     )(function)
 
@@ -42,7 +44,7 @@ def dist_option(function: F) -> F:
     """`--dist`."""
     return click.option(
         "--dist",
-        type=click.Path(path_type=Path),
+        type=FileName(),
         default=Path("dist"),
         show_default=True,
         help="What `make wheel` has made: this is installed.",
@@ -51,7 +53,7 @@ def dist_option(function: F) -> F:
 
 @cloud.command()
 @click.option("--nucleus", required=True, metavar=_HOST, help="Machine of the Nucleus.")
-@click.option("--node-a", required=True, metavar=_HOST, help="Machine of the first edge; it needs root or sudo.")
+@click.option("--node-a", required=True, metavar=_HOST, help="Machine of the first edge.")
 @click.option("--node-b", required=True, metavar=_HOST, help="Machine of the second edge.")
 @click.option(
     "--secret", metavar="TEXT", help="The test cluster's secret. Prefer --secret-file. [default: a fresh one]"
@@ -121,9 +123,7 @@ def nucleus(machine: str, port: str, dist: Path, ssh_config: Path | None) -> Non
 
 @cloud.command()
 @click.argument("machine", metavar=_HOST)
-@click.option(
-    "--tree", type=click.Path(path_type=Path), default=Path(), help="The source tree. [default: this directory]"
-)
+@click.option("--tree", type=FileName(), default=Path(), help="The source tree. [default: this directory]")
 @ssh_option
 def sync(machine: str, tree: Path, ssh_config: Path | None) -> None:
     """Copy a source tree to a machine by rsync, without what make makes. [default DIR: ~/omninervous]"""

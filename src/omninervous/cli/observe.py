@@ -11,7 +11,7 @@ from typing import Any
 
 import rich_click as click
 
-from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.cli.options import FileName, chosen_state_dir, json_option, print_json, state_dir_option
 
 __all__ = ["bundle", "config_option", "doctor", "events"]
 
@@ -84,7 +84,7 @@ def doctor(ctx: click.Context, config: str | None, as_json: bool) -> int:
 @click.command()
 @state_dir_option
 @config_option
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=FileName())
 @click.pass_context
 def bundle(ctx: click.Context, config: str | None, file: Path | None) -> None:
     """Status, events, doctor, configuration and network of this machine in one archive; no secret is in it."""

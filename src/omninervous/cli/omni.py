@@ -12,7 +12,7 @@ from omninervous.cli import config as config_commands
 from omninervous.cli import observe
 from omninervous.cli import paths as path_commands
 from omninervous.cli.cloud import cloud
-from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.cli.options import FileName, chosen_state_dir, engine_option, json_option, print_json, state_dir_option
 from omninervous.cli.pcap import pcap
 from omninervous.cli.run import run as run_command
 from omninervous.cli.service import service
@@ -124,8 +124,8 @@ def _show(ctx: click.Context, what: str, as_json: bool, command: str) -> None:
     "--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="Length of each iperf3 measurement."
 )
 @click.option("--break", "break_row", metavar="FAULT", help="Make this fault on purpose: its row must fail.")
-@click.option("--logs", type=click.Path(path_type=Path), help="Directory for logs and captures, also if all goes well.")
-@click.option("--engine", default="auto", show_default=True, metavar="NAME", help="Data plane of the edges.")
+@click.option("--logs", type=FileName(), help="Directory for logs and captures, also if all goes well.")
+@engine_option
 def autotest(as_json: bool, keep: bool, seconds: int, break_row: str | None, logs: Path | None, engine: str) -> int:
     """Build a whole cluster on this machine, look at it from outside, take it away again. Needs root."""
     from rich.console import Console
@@ -151,11 +151,11 @@ def autotest(as_json: bool, keep: bool, seconds: int, break_row: str | None, log
     "--peers",
     metavar="NAME[,NAME]",
     default="",
-    help="Contestants; fastd, nebula and tinc if asked for. [default: raw,omninervous,omninervous-chacha,wireguard-go]",
+    help="Contestants. [default: all but fastd, nebula, tinc and omninervous-null (no cryptography)]",
 )
 @click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True, help="Turns of each contestant.")
 @click.option("--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="Length of one measurement.")
-@click.option("--engine", default="auto", show_default=True, metavar="NAME", help="Data plane of the edges.")
+@engine_option
 def bench(as_json: bool, rows: str, peers: str, rounds: int, seconds: int, engine: str) -> int:
     """Throughput and latency on this machine, beside other programs. Needs root."""
     from rich.console import Console
@@ -200,7 +200,7 @@ def link(arguments: tuple[str, ...]) -> int:
 )
 @click.option("--full", is_flag=True, help="On good and bad internets: lossy, slow, damaging, narrow, all at once.")
 @click.option("--seed", type=click.IntRange(0), default=None, help="What bad internets do. [default: random]")
-@click.option("--engine", default="auto", show_default=True, metavar="NAME", help="Data plane of the edges.")
+@engine_option
 def nat(as_json: bool, sites: str, seconds: int, full: bool, seed: int | None, engine: str) -> int:
     """Every pair of NATs and firewalls: what is possible, what happened, how long it took. Needs root."""
     from rich.console import Console

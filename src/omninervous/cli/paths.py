@@ -10,7 +10,7 @@ from typing import Any
 
 import rich_click as click
 
-from omninervous.cli.options import chosen_state_dir, json_option, print_json, state_dir_option
+from omninervous.cli.options import Seconds, chosen_state_dir, json_option, print_json, state_dir_option
 
 __all__ = ["netcheck", "ping", "why"]
 
@@ -19,7 +19,7 @@ __all__ = ["netcheck", "ping", "why"]
 @click.argument("peer")
 @state_dir_option
 @click.option("--count", "-c", type=click.IntRange(1, 1_000_000), default=4, show_default=True, help="How often.")
-@click.option("--interval", "-i", type=click.FloatRange(0.05, 3600.0), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", "-i", type=Seconds(0.05, 3600.0), default=1.0, show_default=True, help="Seconds.")
 @click.option("--until-direct", is_flag=True, help="Go on until the first answer, at most --count times.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context

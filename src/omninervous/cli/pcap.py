@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import rich_click as click
 
 import omninervous
-from omninervous.cli.options import chosen_state_dir, print_json, state_dir_option
+from omninervous.cli.options import FileName, Seconds, chosen_state_dir, print_json, state_dir_option
 from omninervous.errors import OmniError, SystemFailure, UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ _LARGEST = 65_561
 @state_dir_option
 @click.option("--peer", metavar="NAME|VIP|KEY", required=True, help="Whose frames.")
 @click.option("--count", "-c", type=click.IntRange(1), help="End after so many frames.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="End after so long. [default: Ctrl-C]")
+@click.option("--seconds", type=Seconds(0.1), help="End after so long. [default: Ctrl-C]")
 @click.option(
     "--snaplen", "-s", type=click.IntRange(14, _LARGEST), default=_LARGEST, help="Keep so many bytes of a frame."
 )
-@click.option("--write", "-w", type=click.Path(path_type=Path), help="A file instead of standard output.")
+@click.option("--write", "-w", type=FileName(), help="A file instead of standard output.")
 @click.option("--json", "as_json", is_flag=True, help="With --write: what was captured, as one JSON object on stdout.")
 @click.pass_context
 def pcap(

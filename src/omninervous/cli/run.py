@@ -50,7 +50,7 @@ def run(command: click.Command, program: str, arguments: Sequence[str] | None = 
         if "--verbose" in words or "-v" in words:
             traceback.print_exc()
         text = f"{type(error).__name__}: {error}".splitlines()[0][:_SENTENCE_LIMIT]
-        return _complain(program, f"internal error, {text}; run it with --verbose for the traceback and report it", 1)
+        return _complain(program, f"internal error, {text}; report it with the traceback: {program} --verbose ...", 1)
 
 
 def _complain(program: str, sentence: str, status: int) -> int:

@@ -6,16 +6,26 @@ from pathlib import Path
 
 import rich_click as click
 
+from omninervous.cli.options import FileName
 from omninervous.errors import UserError
 
 __all__ = ["service"]
 
 root_option = click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=FileName(),
     default=Path("/"),
     show_default=True,
     help="Another root directory, for images.",
+)
+
+_NEXT = (
+    "an edge: omni config example > /etc/omninervous/NAME.toml, chmod 600 it, edit it, then",
+    "         systemctl enable --now omninervous@NAME",
+    "         omni --state-dir /var/lib/omninervous/NAME status",
+    "         after a change of the file: systemctl restart omninervous@NAME",
+    "a Nucleus: systemctl enable --now omninervous-nucleus",
+    "         omni --state-dir /var/lib/omninervous/nucleus status",
 )
 
 
@@ -39,9 +49,8 @@ def install(root: Path, command: str | None) -> None:
         raise UserError(f"--root {root} is not a directory: name one")
     for path in install_units(program, root.absolute()):
         click.echo(f"wrote {path}")
-    click.echo("an edge: omni config example > /etc/omninervous/NAME.toml, chmod 600 it, edit it, then", err=True)
-    click.echo("         systemctl enable --now omninervous@NAME", err=True)
-    click.echo("a Nucleus: systemctl enable --now omninervous-nucleus", err=True)
+    for line in _NEXT:
+        click.echo(line, err=True)
 
 
 @service.command()

@@ -16,6 +16,7 @@ __all__ = ["UNITS", "install_units", "remove_units", "unit_text"]
 
 UNITS = ("omninervous@.service", "omninervous-nucleus.service")
 _DIRECTORY = Path("etc/systemd/system")
+_CONFIGURATION = Path("etc/omninervous")
 _RUNNING = Path("/run/systemd/system")
 """There if systemd is process 1 (sd_booted(3))."""
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
@@ -33,9 +34,11 @@ def unit_text(unit: str, command: Path) -> str:
 
 
 def install_units(command: Path, root: Path = Path("/")) -> list[Path]:
-    """Write the units below `root`; the files. A running systemd reads them."""
+    """Write the units below `root`, and make the directory of what they read; the units' files. A running systemd reads
+    them."""
     written = []
     try:
+        (root / _CONFIGURATION).mkdir(mode=0o700, parents=True, exist_ok=True)
         (root / _DIRECTORY).mkdir(parents=True, exist_ok=True)
         for unit in UNITS:
             path = root / _DIRECTORY / unit

@@ -2,7 +2,7 @@
 
     namespace A [TAP] <--- this process ---> [TAP] namespace B
 
-`python -m omninervous.lab.link A eth0 B eth0 --seed 7 --loss 0.01 --delay 0.010` makes the TAPs, prints one JSON line
+`omni lab link A eth0 B eth0 --seed 7 --loss 0.01 --delay 0.010` makes the TAPs, prints one JSON line
 when they are there, and another one with its counts when SIGTERM ends it.
 
 The fate of the n-th frame of a direction is a pure function of (seed, direction, n): a run that sends the same frames
@@ -15,6 +15,7 @@ import argparse
 import fcntl
 import heapq
 import json
+import math
 import os
 import random
 import select
@@ -22,6 +23,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from types import FrameType
 
@@ -260,10 +262,7 @@ class _Joint:
 def main(argv: list[str] | None = None) -> int:
     """The link process."""
     options = _parse(argv)
-    spec = LinkSpec(
-        **{each.name: getattr(options, each.name) for each in fields(LinkSpec) if each.name != "blackouts"},
-        blackouts=tuple(Blackout(*map(float, text.split(":"))) for text in options.blackout),
-    )
+    spec = LinkSpec(**{name: getattr(options, name) for name in _OPTIONS}, blackouts=tuple(options.blackouts))
     models = LinkModel(spec, options.seed, 0), LinkModel(spec, options.seed, 1)
     taps = _open_tap(options.first, options.first_name), _open_tap(options.second, options.second_name)
     joint = _Joint(taps, models)
@@ -280,16 +279,67 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m omninervous.lab.link", description="Two TAPs joined by a bad link.")
-    for name in ("first", "first_name", "second", "second_name"):
-        parser.add_argument(name)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--blackout", action="append", default=[], metavar="START:SECONDS[:EVERY]")
-    for each in fields(LinkSpec):
-        if each.name != "blackouts":
-            kind = int if each.name == "queue" else float
-            parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=each.default)
+    parser = argparse.ArgumentParser(
+        "omni lab link",
+        description="Two TAPs in two network namespaces, joined by a link that is as bad as you say, alike both ways. "
+        "Ctrl-C ends it. Needs root.",
+    )
+    for which in ("first", "second"):
+        parser.add_argument(which, help=f"The {which} network namespace.")
+        parser.add_argument(f"{which}_name", help="Name of the TAP in it.")
+    parser.add_argument("--seed", type=int, required=True, help="Decides the fate of every frame.")
+    for name, (kind, metavar, text) in _OPTIONS.items():
+        default = LinkSpec.__dataclass_fields__[name].default
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} [default: {default:g}]")
+    parser.add_argument(
+        "--blackout",
+        dest="blackouts",
+        type=_blackout,
+        action="append",
+        default=[],
+        metavar="START:SECONDS[:EVERY]",
+        help="Dead from START seconds after the first frame on, for SECONDS; again every EVERY. May be repeated.",
+    )
     return parser.parse_args(argv)
+
+
+def _from(low: float, high: float = sys.float_info.max) -> Callable[[str], float]:
+    """Reads a number of this range."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            wanted = f"from {low:g} to {high:g}" if high < sys.float_info.max else f"of at least {low:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} does not do: give a number {wanted}")
+        return value
+
+    return read
+
+
+def _blackout(text: str) -> Blackout:
+    parts = [_from(0)(part) for part in text.split(":")]
+    if not 2 <= len(parts) <= 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not START:SECONDS[:EVERY]: write for example 5:1:20")
+    return Blackout(*parts)
+
+
+_OPTIONS: dict[str, tuple[Callable[[str], float], str, str]] = {
+    "loss": (_from(0, 1), "SHARE", "Frames that are lost, 0 to 1."),
+    "loss_burst": (_from(1), "FRAMES", "Mean number of frames that are lost in a row."),
+    "delay": (_from(0), "SECONDS", "Of every frame."),
+    "jitter": (_from(0), "SECONDS", "Added to the delay, evenly spread; frames stay in order."),
+    "reorder": (_from(0, 1), "SHARE", "Frames that are held back, so that later ones overtake them."),
+    "reorder_by": (_from(0), "SECONDS", "For how long."),
+    "duplicate": (_from(0, 1), "SHARE", "Frames that arrive twice."),
+    "corrupt": (_from(0, 1), "SHARE", "Frames with one flipped bit."),
+    "rate": (_from(0), "BITS", "A second; 0: no limit."),
+    "queue": (_from(0), "BYTES", "That may wait for the rate; what does not fit is lost."),
+}
+"""Options of the command line for `LinkSpec`."""
 
 
 def _open_tap(namespace: str, name: str) -> int:
