@@ -8,6 +8,8 @@ readonly REPO=$PWD
 readonly STAMPS=.venv/.stamps
 readonly MINIMUM_RUST=1.87
 readonly CARGO_FUZZ=0.13.2
+# The first whose eBPF code the kernel's verifier accepts, and the newest that native/reflex/build.rs looks for.
+readonly MINIMUM_CLANG=16 MAXIMUM_CLANG=20
 # Where rustup, Go and Debian put programs that a plain user's or a bare root's PATH may lack.
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/sbin"
 
@@ -15,7 +17,6 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/go/bin:/usr/sbin:/
 declare -A PACKAGES=(
     [bpftool]=bpftool
     [cc]="gcc libc6-dev"
-    [clang-16]="clang-16 libbpf-dev"
     [conntrack]=conntrack
     [ethtool]=ethtool
     [faketime]=faketime
@@ -96,8 +97,28 @@ install_packages() {
         # shellcheck disable=SC2206  # several packages may stand behind one command
         has "$command" || missing+=(${PACKAGES[$command]})
     done
+    has_clang || missing+=("$(clang_package)")
+    [[ -e /usr/include/bpf/bpf_helpers.h ]] || missing+=(libbpf-dev)
     [[ ${#missing[@]} -gt 0 ]] && install_debian "${missing[@]}"
     return 0
+}
+
+has_clang() {
+    local version
+    for ((version = MINIMUM_CLANG; version <= MAXIMUM_CLANG; version++)); do
+        ! has "clang-$version" || return 0
+    done
+    has clang && at_least "$(clang -dumpversion)" "$MINIMUM_CLANG"
+}
+
+# The oldest that this release of Debian has and that does.
+clang_package() {
+    local version
+    [[ $EUID -ne 0 ]] || ! has apt-get || apt-get update -qq </dev/null >/dev/null 2>&1 || true
+    for ((version = MINIMUM_CLANG; version < MAXIMUM_CLANG; version++)); do
+        ! apt-cache show "clang-$version" >/dev/null 2>&1 || break
+    done
+    echo "clang-$version"
 }
 
 install_debian() {

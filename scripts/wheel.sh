@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes dist/: the wheel, the source distribution, the locked requirements.txt, the bill of materials, SHA256SUMS.
-#   wheel.sh                  for TARGET (x86_64-unknown-linux-gnu), manylinux2014, linked by zig, from any machine
+#   wheel.sh                  for TARGET (x86_64-unknown-linux-gnu), manylinux2014, linked by zig, from any Linux
 #   wheel.sh --this-machine   for the C library of this machine, with its own linker; quicker
 # DIST names another directory.
 set -euo pipefail

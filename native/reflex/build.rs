@@ -24,7 +24,7 @@ fn compile(source: &Path, object: &Path) {
     let works = |it: &&str| Command::new(it).arg("--version").output().is_ok_and(|it| it.status.success());
     let Some(clang) = candidates.iter().copied().find(works) else {
         panic!(
-            "no clang found (tried {}): install Debian's clang-16 and libbpf-dev, or name one by CLANG=...",
+            "no clang found (tried {}): install clang 16 or newer and libbpf-dev, or name one by CLANG=...",
             candidates.join(", ")
         );
     };
