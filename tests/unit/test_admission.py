@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from omninervous.core.admission import SLOTS, Admission
+from omninervous.core.admission import ADMISSIONS_PER_SECOND, SLOTS, Admission
 from omninervous.core.noise import ZERO_PSK, IncomingInitiation, Initiator
 from omninervous.core.tai64n import Tai64nClock
+from omninervous.errors import RemoteError
 from tests.nodes import X, Y, at, context, entropy, identity
 
 OWN = identity("own")
@@ -44,6 +45,23 @@ def test_slots_are_bounded_the_oldest_goes() -> None:
     admission = Admission(ctx)
     for number in range(SLOTS + 1):
         incoming, data = initiation(f"stranger {number}")
-        admission.hold(at(1.0), incoming, X, data)
+        admission.hold(at(1.0 + number), incoming, X, data)
     assert len(admission) == SLOTS and ctx.drops == {"admission_full": 1}
     assert admission.take(identity("stranger 0").x25519_public) is None
+
+
+def test_a_flood_of_strangers_is_asked_about_slowly() -> None:
+    ctx = context()
+    admission = Admission(ctx)
+    held = refused = 0
+    for number in range(300):
+        incoming, data = initiation(f"stranger {number}")
+        now = at(1.0 + number / 100)
+        try:
+            admission.hold(now, incoming, X, data)
+            admission.hold(now, incoming, X, data)  # a copy costs nothing
+            held += 1
+        except RemoteError as error:
+            assert error.reason == "admission_rate"
+            refused += 1
+    assert held == SLOTS + 3 * ADMISSIONS_PER_SECOND - 1 and refused == 300 - held

@@ -7,13 +7,20 @@ from dataclasses import replace
 import pytest
 
 from omninervous.core.nucleus_handshakes import HandshakeLimits
+from omninervous.core.nucleus_sessions import AMPLIFICATION_LIMIT
 from omninervous.core.rendezvous import RendezvousConfig
 from omninervous.core.secret import derive_cluster
 from omninervous.core.viewlog import ViewPosition
 from omninervous.core.vip import derive_claim
 from omninervous.wire.address import Endpoint
 from omninervous.wire.control import Close, CloseReason
-from omninervous.wire.handshake import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE, decode_cookie_reply
+from omninervous.wire.handshake import (
+    COOKIE_REPLY_SIZE,
+    INITIATION_SIZE,
+    RESPONSE_SIZE,
+    MessageType,
+    decode_cookie_reply,
+)
 from omninervous.wire.hello import HELLO_SIZE, Hello, decode_hello_reply
 from omninervous.wire.signalling import (
     Heartbeat,
@@ -120,6 +127,30 @@ def test_a_copy_of_an_initiation_brings_the_same_response_and_no_second_session(
     world.say(edge, edge.heartbeat())
     assert world.deliver(ELSEWHERE, initiation) == []
     assert world.counter("drop_old_timestamp") == 1
+
+
+def test_a_copy_of_an_initiation_from_a_forged_address_brings_no_flood_there() -> None:
+    world = World()
+    fleet = derive_cluster("of the attacker", None)
+    for number in range(10, 20):
+        world.member(number, cluster=fleet)
+    edge = Edge(1, world.identity.x25519_public, ELSEWHERE, cluster=fleet)
+    victim = Endpoint("198.51.100.10", 53)
+    initiation = edge.initiation(world.now)
+    ((_, response),) = world.deliver(ELSEWHERE, initiation)
+    edge.finish(world.now, response)
+    forged = [initiation, edge.seal(edge.register(world.now)), *(edge.seal(edge.heartbeat()) for _ in range(30))]
+    received = [data for datagram in forged for where, data in world.deliver(victim, datagram) if where == victim]
+    assert 0 < sum(map(len, received)) <= AMPLIFICATION_LIMIT * sum(map(len, forged))
+    watcher = world.member(9, cluster=fleet)
+    answer = world.ask(watcher, watcher.query(edge.key))
+    assert isinstance(answer, PeerInfo) and answer.entry is not None and answer.entry.reflexive is None
+    # Who answers the PROBE is there.
+    messages = [edge.open(world.now, data) for data in received if data[0] == MessageType.TRANSPORT]
+    (probe,) = [each for each in messages if isinstance(each, Probe)]
+    world.deliver(victim, edge.seal(edge.heartbeat(token=probe.token)))
+    answer = world.ask(watcher, watcher.query(edge.key))
+    assert isinstance(answer, PeerInfo) and answer.entry is not None and answer.entry.reflexive == victim
 
 
 def test_strangers_beyond_the_limit_get_a_cookie_and_with_it_their_own_budget() -> None:
@@ -427,7 +458,7 @@ def test_a_query_reaches_only_members_of_the_same_cluster_and_asks_strangers_to_
 
 
 def test_pushes_are_limited_so_that_no_member_can_use_the_nucleus_to_flood_another() -> None:
-    world = World(RendezvousConfig(pushes_per_edge=1, push_burst=5))
+    world = World(RendezvousConfig(pushes_per_edge=1, push_burst=5, push_burst_per_pair=20))
     asker, target = world.member(1), world.member(2)
     pushed = 0
     for _ in range(20):
@@ -435,3 +466,19 @@ def test_pushes_are_limited_so_that_no_member_can_use_the_nucleus_to_flood_anoth
         pushed += sum(where == target.endpoint for where, _ in sent)
         assert sum(where == asker.endpoint for where, _ in sent) == 1
     assert pushed == 5
+
+
+def test_a_member_that_asks_without_end_keeps_nobody_else_from_punching() -> None:
+    world = World()
+    asker, greedy, target = world.member(1), world.member(2), world.member(3)
+    for _ in range(300):
+        world.say(greedy, greedy.query(target.key))
+    pushed = []
+    for _ in range(10):
+        for _ in range(20):
+            world.wait(0.05)
+            world.say(greedy, greedy.query(target.key))
+        before = world.counter("pushed")
+        world.say(asker, asker.query(target.key))
+        pushed.append(world.counter("pushed") - before)
+    assert pushed == [1] * 10

@@ -12,12 +12,17 @@ from omninervous.core.clock import Now
 from omninervous.core.context import Context
 from omninervous.core.dataplane import PeerId
 from omninervous.core.noise import IncomingInitiation
+from omninervous.core.ratelimit import RateLimiter
+from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
 
-__all__ = ["HOLD_SECONDS", "SLOTS", "Admission", "Held"]
+__all__ = ["ADMISSIONS_PER_SECOND", "HOLD_SECONDS", "SLOTS", "Admission", "Held"]
 
 SLOTS = 64
 HOLD_SECONDS = 5.0
+ADMISSIONS_PER_SECOND = 10
+"""Strangers' initiations that a Nucleus is asked about, after a first burst of SLOTS: far below what it takes of one
+edge (`RendezvousConfig.messages_per_edge`), or a flood of them would silence us there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,18 @@ class Admission:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._held: OrderedDict[PeerId, Held] = OrderedDict()
+        self._rate = RateLimiter(ADMISSIONS_PER_SECOND, SLOTS, capacity=1)
 
     def __len__(self) -> int:
         return len(self._held)
 
     def hold(self, now: Now, incoming: IncomingInitiation, source: Endpoint, data: bytes) -> None:
-        """Keep an initiation; a newer one of the same key takes its place, but not more time."""
+        """Keep an initiation; a newer one of the same key takes its place, but not more time. RemoteError
+        `admission_rate`: too many keys."""
         key = incoming.remote_static
         earlier = self._held.get(key)
+        if earlier is None and not self._rate.allow(now.boot, ""):
+            raise RemoteError("admission_rate")
         if earlier is not None and incoming.timestamp < earlier.incoming.timestamp:
             return
         until = now.boot + HOLD_SECONDS if earlier is None else earlier.until

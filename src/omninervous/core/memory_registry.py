@@ -69,7 +69,8 @@ class MemoryRegistry:
                 return Registered(RegisterStatus.VIP_TAKEN, holder=holder.member.entry)
             holder.member = replace(holder.member, displaced_by=membership.x25519)
             displaced = holder.member.key
-        entry = PeerEntry(membership.raw, registration.endpoint, registration.candidates)
+        endpoint = registration.endpoint or (None if record is None else record.member.entry.reflexive)
+        entry = PeerEntry(membership.raw, endpoint, registration.candidates)
         member = Member(membership, registration.boot_id, entry)
         if record is None:
             self._version += 1

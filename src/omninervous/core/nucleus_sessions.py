@@ -1,8 +1,8 @@
 """The sessions of a Nucleus: bounded, by index and by static key, each with the address that its edge is reached at.
 
-An address is *proven* by a round trip: a packet that authenticates from where the handshake's response went, or a
-HEARTBEAT from it that returns the token of a PROBE. Until then it gets at most three times the bytes that came from it,
-so that nobody is flooded in another's name. The newest authentic packet moves the address (roaming).
+An address is *proven* by a round trip: a packet that authenticates from where the handshake's response went, if it went
+nowhere else, or a HEARTBEAT from it that returns the token of a PROBE. Until then it gets at most three times the bytes
+that came from it, so that nobody is flooded in another's name. The newest authentic packet moves the address (roaming).
 
 What goes first when a table is full: the oldest session that its edge has not used yet, then the oldest.
 """
@@ -64,7 +64,9 @@ class EdgeSession:
         """An authentic packet of `size` bytes (UDP payload) came from `source`."""
         if not self.used:
             self.used = True
-            self.endpoint, self.proven = source, source in self.answered
+            # A copy of the initiation makes the response go to where the copy came from: only if it went to one address
+            # alone is who has the keys there.
+            self.endpoint, self.proven = source, set(self.answered) == {source}
             self.initiation = self.response = b""
         elif newest and source != self.endpoint:
             self.endpoint, self.proven, self.budget, self.probe = source, False, 0, None

@@ -60,8 +60,8 @@ class Registration:
     membership: Membership
     """Verified against the cluster's key."""
     boot_id: bytes
-    endpoint: Endpoint
-    """Where its datagrams come from."""
+    endpoint: Endpoint | None
+    """Where its datagrams come from; None: that is not proven."""
     candidates: tuple[Endpoint, ...] = ()
 
 

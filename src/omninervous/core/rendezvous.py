@@ -92,6 +92,9 @@ class RendezvousConfig:
     """PEER_INFOs per second that one edge may have pushed to others, and the same that one edge may be sent."""
     push_burst: int = 256
     """At once: an edge that starts queries its whole flood set."""
+    pushes_per_pair: int = 1
+    """The same, from one edge to one other: so that no member alone uses up what another may be sent."""
+    push_burst_per_pair: int = 4
     messages_per_edge: int = 100
     """Signalling messages per second that are looked at."""
     message_burst: int = 1000
@@ -124,6 +127,7 @@ class Rendezvous:
         )
         self._push_from = RateLimiter(config.pushes_per_edge, config.push_burst, config.max_members)
         self._push_to = RateLimiter(config.pushes_per_edge, config.push_burst, config.max_members)
+        self._push_pair = RateLimiter(config.pushes_per_pair, config.push_burst_per_pair, 4 * config.max_members)
         self._messages = RateLimiter(config.messages_per_edge, config.message_burst, config.max_members)
         self._clones = CloneWatch()
         self._outbox: list[tuple[Endpoint, bytes]] = []
@@ -276,7 +280,8 @@ class Rendezvous:
             edge.cluster, edge.boot_id = cluster, message.boot_id
             self._answer_register(edge, message, verdict)
             return
-        registration = Registration(membership, message.boot_id, edge.endpoint, message.candidates)
+        where = edge.endpoint if edge.proven else None
+        registration = Registration(membership, message.boot_id, where, message.candidates)
         outcome = self._registry.register(now.boot, cluster, registration)
         if outcome.status is not RegisterStatus.OK:
             self._answer_register(edge, message, outcome.status, outcome.holder)
@@ -420,7 +425,11 @@ class Rendezvous:
             self._push(now, edge.cluster, asker.key, found.key, push)
 
     def _push(self, now: Now, cluster: ClusterId, asker: bytes, target: bytes, info: PeerInfo) -> None:
-        allowed = self._push_from.allow(now.boot, asker.hex()) and self._push_to.allow(now.boot, target.hex())
+        allowed = (
+            self._push_pair.allow(now.boot, f"{asker.hex()} {target.hex()}")
+            and self._push_from.allow(now.boot, asker.hex())
+            and self._push_to.allow(now.boot, target.hex())
+        )
         sessions = self._sessions_of(cluster, target)
         if not allowed or not sessions:
             self._count("push_limited" if sessions else "push_impossible")
