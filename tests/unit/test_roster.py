@@ -74,7 +74,7 @@ def test_strangers_memberships_are_refused() -> None:
 
 def test_one_address_has_one_holder_and_the_next_in_line_inherits() -> None:
     known = roster()
-    first, second = known.learn(NOW, membership("a", claim=VIP)), known.learn(NOW, membership("b", claim=VIP))
+    first, second = (known.learn_entry(NOW, PeerEntry(membership(name, claim=VIP), X)) for name in "ab")
     assert first is not None and second is not None
     known.mark(key("a"), "n", live=True)
     known.changed.clear()
@@ -87,6 +87,37 @@ def test_one_address_has_one_holder_and_the_next_in_line_inherits() -> None:
     assert known.holder(VIP.address) is loser and set(known.changed) == {key("a"), key("b")}, "a live one wins"
     known.forget(loser.key)
     assert known.holder(VIP.address) is holder
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("name", [f"thief-{number}" for number in range(4)])  # some have the lower key hash
+def test_what_only_a_member_says_of_itself_takes_no_address_from_whom_a_nucleus_gave_it(
+    name: str, explicit: bool
+) -> None:
+    known = roster()
+    holder = known.learn_entry(NOW, PeerEntry(membership("holder", claim=VIP if explicit else None), X))
+    thief = known.learn_entry(NOW, PeerEntry(membership(name), Y))
+    assert holder is not None and holder.claim is not None and thief is not None
+    address = holder.claim.address
+    for each in (holder, thief):
+        known.mark(each.key, "n", live=True)
+    stolen = membership(name, 6, parse_vip(str(address)))
+    known.learn(NOW, stolen, thief.key)
+    assert known.holder(address) is holder and known.addresses(thief) == (thief.ula,)
+    # Who is no longer there loses it to who is; and what the Nucleus lets stand is settled by the rule.
+    known.mark(holder.key, "n", live=False)
+    assert known.holder(address) in (holder, thief)
+    known.learn_entry(NOW, PeerEntry(stolen, Y))
+    assert known.holder(address) is thief
+
+
+def test_a_member_speaks_for_nobody_else() -> None:
+    known = roster()
+    with pytest.raises(RemoteError, match="membership_of_another"):
+        known.learn(NOW, membership("a"), key("b"))
+    with pytest.raises(RemoteError, match="membership_of_another"):
+        known.learn(NOW, membership("own"), key("b"))
+    assert len(known) == 0
 
 
 def test_expired_and_surplus_members_are_named() -> None:

@@ -388,11 +388,9 @@ class Fabric:
             ctx.events.append(IdentityCloned(ctx.identity.public, name, own=True))
 
     def _membership_seen(self, now: Now, key: PeerId, raw: bytes) -> None:
-        known = self._neighbours.learn(now, raw)
-        if known is not None and known.key == key:
+        known = self._neighbours.learn(now, raw, key)
+        if known is not None:
             self._contest(now, known)
-        elif known is not None:
-            self._ctx.drop("membership_of_another")
 
     def _contest(self, now: Now, known: Known) -> None:
         """A live peer's claim against ours. With a Nucleus its registry decides; without, both sides apply the rule."""

@@ -171,10 +171,10 @@ class Neighbours:
 
     # ------------------------------------------------------------ learning
 
-    def learn(self, now: Now, raw: bytes) -> Known | None:
-        """A membership from anywhere; None if it does not verify, or is our own."""
+    def learn(self, now: Now, raw: bytes, sender: PeerId | None = None) -> Known | None:
+        """A membership from anywhere, or of the peer that sent it; None if it is not to be used, or is our own."""
         try:
-            return self.roster.learn(now, raw)
+            return self.roster.learn(now, raw, sender)
         except RemoteError as error:
             self._ctx.drop(error.reason)
             return None

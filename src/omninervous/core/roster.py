@@ -2,7 +2,8 @@
 
 Answers "who has this address or MAC" for discovery, "which addresses may this peer use" for the source guard, and "who
 gets our broadcasts" for the flood set. Keyed by X25519 key; a second Ed25519 key for the same one is refused (A and -A
-share it). Two claims to one address are settled by the rule of `vip.py`; the loser keeps its ULA only.
+share it). Two claims to one address are settled by the rule of `vip.py`, but a claim that a Nucleus let stand is never
+lost to one that only its owner told us: the registry decides, and has not heard of that. The loser keeps its ULA only.
 """
 
 from __future__ import annotations
@@ -49,6 +50,13 @@ class Known:
     """Where a session last was."""
     views: dict[str, None] = field(default_factory=dict)
     """Names of the Nuclei in whose view it lives."""
+    registered: VipClaim | None = None
+    """The claim that a Nucleus told of last: it has let it stand."""
+
+    @property
+    def vouched(self) -> bool:
+        """Somebody else than the member itself says that its claim holds."""
+        return self.membership is None or (bool(self.views) and self.claim == self.registered)
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -102,12 +110,15 @@ class Roster:
 
     # ------------------------------------------------------------ learning
 
-    def learn(self, now: Now, raw: bytes) -> Known | None:
-        """A membership from anywhere. None: it is our own. RemoteError: it does not verify (`membership_*`), is older
-        than what we know (`membership_old`), or claims a known key by another identity (`second_identity`)."""
+    def learn(self, now: Now, raw: bytes, sender: PeerId | None = None) -> Known | None:
+        """A membership from anywhere, or of the peer that sent it. None: it is our own. RemoteError: it does not verify
+        (`membership_*`), is older than what we know (`membership_old`), claims a known key by another identity
+        (`second_identity`), or is not the sender's (`membership_of_another`)."""
         if self._cluster_public is None:
             raise RemoteError("no_cluster")
         membership = verify(raw, self._cluster_public, now.wall)
+        if sender not in (None, membership.x25519):
+            raise RemoteError("membership_of_another")
         if membership.x25519 == self._own:
             return None
         known = self._known.get(membership.x25519)
@@ -142,6 +153,7 @@ class Roster:
             if known is None:
                 raise
         if known is not None:
+            self._register(now, known, entry.membership)
             reflexive = () if entry.reflexive is None else (entry.reflexive,)
             known.signalled = (*reflexive, *entry.candidates)
             hosts = [each.host for each in reflexive]
@@ -229,6 +241,16 @@ class Roster:
         self.flood_dirty = True
         return known
 
+    def _register(self, now: Now, known: Known, raw: bytes) -> None:
+        """A Nucleus let the claim of this membership stand."""
+        newest = known.membership
+        assert self._cluster_public is not None
+        membership = newest if newest is not None and newest.raw == raw else verify(raw, self._cluster_public, now.wall)
+        if membership.claim != known.registered:
+            known.registered = membership.claim
+            if known.claim is not None:
+                self._settle(known.claim.address)
+
     def _stale(self, now: Now, raw: bytes) -> Known | None:
         assert self._cluster_public is not None
         return self._known.get(verify(raw, self._cluster_public, now.wall).x25519)
@@ -259,13 +281,15 @@ class Roster:
         holders = self._by_vip[address]
         old = before or holders[0]
         for key in holders[1:]:
-            if wins(self._contender(key), self._contender(holders[0])):
+            if self._stronger(self._known[key], self._known[holders[0]]):
                 holders.remove(key)
                 holders.insert(0, key)
         if holders[0] != old:
             self.changed[old] = self.changed[holders[0]] = None
 
-    def _contender(self, key: PeerId) -> Contender:
-        known = self._known[key]
-        assert known.claim is not None
-        return Contender(known.identity, known.claim.explicit, bool(known.views) or known.membership is None)
+    def _stronger(self, a: Known, b: Known) -> bool:
+        assert a.claim is not None and b.claim is not None
+        if a.vouched != b.vouched:
+            return a.vouched
+        ours, theirs = a.claim.explicit, b.claim.explicit
+        return wins(Contender(a.identity, ours, a.vouched), Contender(b.identity, theirs, b.vouched))
