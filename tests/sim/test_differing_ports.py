@@ -97,7 +97,7 @@ def test_a_member_cannot_make_another_name_a_victims_address() -> None:
     a = net.edge("a")
     net.run(30.0)
     for liar, port in (("192.0.2.7", 7000), ("192.0.2.8", 7001)):
-        a.node._ctx.note_view(Endpoint(liar, 51820), Endpoint("192.0.2.99", port))
+        a.node._ctx.note_view(liar.encode(), Endpoint(liar, 51820), Endpoint("192.0.2.99", port))
     a.do(lambda node, now: node.set_candidates(now, [a.address, Endpoint("192.168.0.2", 7)]))
     net.run(60.0)
     assert hosts(a, by=p) == {"203.0.113.2", "192.168.0.2"}

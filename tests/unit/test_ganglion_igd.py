@@ -93,6 +93,6 @@ def test_only_a_gateway_that_we_are_behind_is_asked() -> None:
 def test_a_mapping_is_announced_beside_any_number_of_addresses() -> None:
     many = [Endpoint(f"10.0.0.{number}", 51820) for number in range(1, MAX_CANDIDATES + 1)]
     mapping = Endpoint("198.20.0.1", 51820)
-    assert with_mapped(many[:1], [mapping]) == (many[0], mapping)
-    assert with_mapped(many, [mapping]) == (*many[:-1], mapping)
+    assert with_mapped(many[:1], [mapping]) == (mapping, many[0])
+    assert with_mapped(many, [mapping]) == (mapping, *many[:-1])
     assert with_mapped(many, [many[0]]) == tuple(many)

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from omninervous.core.natview import GUESSES, GUESSES_PER_ATTEMPT, NEAR_PORTS, Mapping, count_of, mapping_of, next_ports
+from omninervous.core.natview import (
+    GUESSES,
+    GUESSES_PER_ATTEMPT,
+    NEAR_PORTS,
+    Mapping,
+    count_of,
+    mapping_of,
+    next_ports,
+    to_name,
+)
 from omninervous.wire.address import Endpoint
 from tests.nodes import X, Y, Z
 
@@ -61,3 +70,23 @@ def test_two_attempts_guess_what_comes_next_and_what_lies_between() -> None:
 def test_the_last_ports_have_no_next_one() -> None:
     assert next_ports(outside(65534, 65535), 1) == ()
     assert next_ports(outside(65530, 65533), 1) == tuple(outside(65534, 65535, 65532, 65531))
+
+
+P, Q, R = (Endpoint("203.0.113.5", port) for port in (40_000, 40_003, 40_007))
+
+
+@pytest.mark.parametrize(
+    ("seen", "named", "counting"),
+    [
+        ([P], (), False),
+        ([P, Q], (P, Q), True),
+        ([P, Q, R], (P, R), True),
+        pytest.param([P] * 11 + [Q], (Q,), False, id="one lies"),
+        pytest.param([P, P, Q], (Q,), False, id="most see one port"),
+        pytest.param([P, Endpoint("192.0.2.99", 40_003)], (), False, id="another's address"),
+    ],
+)
+def test_what_others_see_is_named_and_one_voice_makes_no_count(
+    seen: list[Endpoint], named: tuple[Endpoint, ...], counting: bool
+) -> None:
+    assert to_name(seen, [P]) == (named, counting)

@@ -22,6 +22,7 @@ from omninervous.core.own import OwnAddress
 from omninervous.core.peer import ACTIVITY, Peer
 from omninervous.core.profile import Kind, PeerProfile
 from omninervous.errors import RemoteError
+from omninervous.wire.address import Endpoint
 from omninervous.wire.control import Caps, Close, CloseReason, PathChallenge, PathResponse, Versions, decode_control
 from tests.nodes import X, Y, Z, at, commands, context, events, identity, membership
 
@@ -361,3 +362,17 @@ def test_a_keepalive_comes_when_it_is_due_whatever_the_quiet() -> None:
     assert due <= look < due + 1.0
     sent = [decode_control(each.payload) for each in commands(meeting.ctx, SendControl) if each.payload]
     assert isinstance(sent[-1], PathChallenge)
+
+
+def test_a_peer_has_one_voice_about_where_we_are() -> None:
+    ctx = context()
+    nucleus, liar = bytes([1]) * 32, bytes([2]) * 32
+    ctx.nuclei[nucleus] = "n"
+    ctx.note_view(nucleus, X, Endpoint("203.0.113.5", 40_000))
+    for number, port in enumerate((40_001, 40_002, 40_003)):
+        ctx.note_view(liar, Endpoint("192.0.2.66", number + 1), Endpoint("203.0.113.5", port))
+    assert [each.port for each in ctx.outside] == [40_000, 40_003] and ctx.counting, "as any two"
+    for number in range(3):
+        honest = bytes([10 + number]) * 32
+        ctx.note_view(honest, Endpoint("192.0.2.70", number + 1), Endpoint("203.0.113.5", 40_000))
+    assert not ctx.counting and [each.port for each in ctx.outside] == [40_003]

@@ -144,6 +144,8 @@ class MemberChanged:
     view: str
     key: PeerId
     live: bool
+    forgotten: bool = False
+    """It left only because the Nucleus began anew, and it may not have registered there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,8 @@ class Context:
         self.trials: Final = Trials()
         self.seen_as: OrderedDict[Endpoint, Endpoint] = OrderedDict()
         """Who told us where our datagrams come from -> what it saw."""
+        self._viewers: dict[Endpoint, PeerId] = {}
+        """And which peer that was: each has one voice for an IP version, from however many addresses it answers."""
         self.outside: tuple[Endpoint, ...] = ()
         """Outside addresses of ours to name to all, beside those that the Nuclei see."""
         self.counting = False
@@ -239,14 +243,15 @@ class Context:
         self._requests = self._requests % 0xFFFFFFFF + 1
         return self._requests
 
-    def note_view(self, who: Endpoint, what: Endpoint) -> None:
-        """Somebody at `who` says that our datagrams come from `what`."""
+    def note_view(self, peer: PeerId, who: Endpoint, what: Endpoint) -> None:
+        """A peer at `who` says that our datagrams come from `what`."""
         self.seen_as.pop(who, None)
-        self.seen_as[who] = what
+        self.seen_as[who], self._viewers[who] = what, peer
         if len(self.seen_as) > VIEWS_KEPT:
-            self.seen_as.popitem(last=False)
-        by_nuclei = [seen for by, seen in self.seen_as.items() if self.endpoints.get(by) in self.nuclei]
-        outside, self.counting = to_name(self.seen_as.values(), by_nuclei)
+            del self._viewers[self.seen_as.popitem(last=False)[0]]
+        newest = {(self._viewers[by], ":" in seen.host): seen for by, seen in self.seen_as.items()}
+        by_nuclei = [seen for (by, _), seen in newest.items() if by in self.nuclei]
+        outside, self.counting = to_name(tuple(newest.values()), by_nuclei)
         if outside != self.outside:
             self.outside = outside
             self.signals.append(OutsideSeen())
@@ -254,6 +259,7 @@ class Context:
     def forget_views(self) -> None:
         """Our network is another one: what others saw does not hold any more."""
         self.seen_as.clear()
+        self._viewers.clear()
         self.outside, self.counting = (), False
 
     def count(self, name: str) -> None:

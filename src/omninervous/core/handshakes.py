@@ -36,7 +36,7 @@ __all__ = ["MAX_ENDPOINTS", "RESEND_AFTER", "Established", "Handshakes"]
 
 RESEND_AFTER = (0.25, 0.75, 1.75, 3.5)
 """Seconds after the first sending at which the same initiation is sent again."""
-MAX_ENDPOINTS = 8
+MAX_ENDPOINTS = 10
 GUESSES_AT_ONCE = 8
 ANSWERS_KEPT = 256
 ANSWER_LIFETIME = 5.0

@@ -6,7 +6,8 @@ two hosts alike: the mapping is endpoint-independent (section 4.1). With one hos
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
 from statistics import median_low
@@ -86,12 +87,15 @@ def count_of(outside: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     return ()
 
 
-def to_name(seen: Iterable[Endpoint], by_nuclei: Collection[Endpoint]) -> tuple[tuple[Endpoint, ...], bool]:
-    """From what everybody, and what the Nuclei, see us as: the outside addresses to name to all others, and whether
-    they are two of a count. A member may say what it likes, so they are on a host where a Nucleus has seen us."""
+def to_name(seen: Sequence[Endpoint], by_nuclei: Collection[Endpoint]) -> tuple[tuple[Endpoint, ...], bool]:
+    """From what everybody (once each), and what the Nuclei, see us as: the outside addresses to name to all others, and
+    whether they are two of a count. A member may say what it likes: they are on a host where a Nucleus has seen us, and
+    there is no count where most see the same port."""
     hosts = [each.host for each in by_nuclei]
-    outside = sorted(dict.fromkeys(each for each in seen if each.host in hosts))
-    count = count_of(outside)
+    told = [each for each in seen if each.host in hosts]
+    outside = sorted(dict.fromkeys(told))
+    most = max(Counter(told).values(), default=0)
+    count = () if 2 * most > len(told) else count_of(outside)
     others = [each for each in outside if each not in by_nuclei]
     # More than a few: a port for each destination, and none of them helps anybody else.
     return count or (tuple(others) if len(others) <= OTHERS_NAMED else ()), bool(count)

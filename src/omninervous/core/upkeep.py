@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from omninervous.core.clock import Now
 from omninervous.core.context import Context
+from omninervous.core.dataplane import PeerId
 from omninervous.core.lifetime import BindingLifetime
 from omninervous.core.liveness import Liveness
 from omninervous.core.paths import Paths
@@ -31,8 +32,9 @@ TURNS = 0.1
 class Upkeep:
     """See the module's text. `index` is the session that sends."""
 
-    def __init__(self, ctx: Context, paths: Paths, liveness: Liveness) -> None:
+    def __init__(self, ctx: Context, peer: PeerId, paths: Paths, liveness: Liveness) -> None:
         self._ctx = ctx
+        self._peer = peer
         self._paths = paths
         self._liveness = liveness
         self._lifetime = BindingLifetime()
@@ -78,7 +80,7 @@ class Upkeep:
         if target is None:
             raise RemoteError("path_response")
         if message.observed is not None:
-            self._ctx.note_view(target, message.observed)
+            self._ctx.note_view(self._peer, target, message.observed)
         if self._asked_after is not None and not self._paths.doubted:
             self._lifetime.handle_answer(now.boot, self._asked_after)
             self._asked_after = None

@@ -57,9 +57,9 @@ def underlay(
 
 
 def with_mapped(candidates: Sequence[Endpoint], mapped: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    """What to announce: our own addresses and the gateways' ports that lead to us, which are never crowded out."""
-    fresh = [each for each in mapped if each not in candidates]
-    return (*candidates[: MAX_CANDIDATES - len(fresh)], *fresh)
+    """What to announce: the gateways' ports that lead to us, and our own addresses. Who reads it may have no room for
+    the last ones, and behind a hard NAT the mapped one is the only one that works."""
+    return tuple(dict.fromkeys((*mapped, *candidates)))[:MAX_CANDIDATES]
 
 
 def _usable(interface: Interface, device: str, iface: str | None) -> bool:

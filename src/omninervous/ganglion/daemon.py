@@ -250,6 +250,7 @@ class EdgeDaemon:
         if asleep := self._suspend.slept():
             self._journal.say("info", "woke", seconds=round(asleep, 1))
             self._node.reset_sessions(now, "suspend")
+            self._mapper.woke()
         self._reflex.tick()
         self._captures.expire(now.boot)
         if now.boot >= self._look_at:

@@ -48,12 +48,16 @@ class PortKeeper:
         self._task.cancel()
         return self._task
 
+    def wake(self) -> None:
+        """Ask again soon."""
+        self._woken.set()
+
     def handle_announcement(self, epoch: int) -> None:
         """The gateway says since when it keeps its mappings. Is ours one of them?"""
         passed = clock.now().boot - self._asked_at
         known = None if self.lease is None else self.lease.epoch
         if self.lease is None or (known is not None and not portmap.epoch_goes_on(known, epoch, passed)):
-            self._woken.set()
+            self.wake()
 
     def view(self) -> dict[str, Any]:
         """For `omni netcheck`."""

@@ -77,6 +77,11 @@ class PortMapper:
         elif underlay is not None:
             self.follow(underlay)
 
+    def woke(self) -> None:
+        """The machine was suspended: leases may be over, and the loop's clock stood still."""
+        for keeper in self._keepers.values():
+            keeper.wake()
+
     async def close(self) -> None:
         """Delete what was mapped, as far as the gateways still answer."""
         if self._giving_back is not None:
