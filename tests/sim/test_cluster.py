@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 
@@ -26,6 +26,7 @@ from omninervous.core.events import (
     VipRefused,
 )
 from omninervous.core.identity import Identity
+from omninervous.core.memory_registry import MemoryRegistry
 from omninervous.core.neighbours import SAVE_AFTER
 from omninervous.core.noise import Initiator
 from omninervous.core.secret import ClusterKeys, derive_cluster
@@ -346,6 +347,82 @@ def test_a_restarted_nucleus_gets_its_edges_back_without_a_storm() -> None:
     net.run(60.0)
     assert net.all_connected() and not any(edge.seen(PeerDown) for edge in net.edges)
     assert all(edge.snapshot().nuclei[0].registered for edge in net.edges)
+
+
+def test_multicast_goes_on_while_a_restarted_nucleus_gathers_its_edges() -> None:
+    net = Clusternet()
+    edges = [net.edge(f"e{number}") for number in range(6)]
+    net.run(40.0)
+    assert net.all_connected() and all(len(edge.snapshot().flood) == 5 for edge in edges)
+    net.restart_nucleus()
+    for _ in range(120):
+        net.run(0.5)
+        assert all(len(edge.snapshot().flood) == 5 for edge in edges), net.world.context()
+    # Who is gone with the old Nucleus is not flooded to for ever.
+    edges[0].crash()
+    net.restart_nucleus()
+    net.run(150.0)
+    assert all(len(edge.snapshot().flood) == 4 for edge in edges[1:])
+
+
+def test_who_is_unknown_to_its_nucleus_registers_again_even_if_chance_gives_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Clusternet()
+    a = net.edge("a")
+    net.run(10.0)
+    monkeypatch.setattr(a.node._ctx, "jitter", lambda _: 0.0)
+    registry = net.nucleus.rendezvous._registry
+    assert isinstance(registry, MemoryRegistry)
+    (home,) = registry._clusters
+    assert registry.leave(net.world.boot, home, a.identity.x25519_public)
+    net.run(60.0)
+    assert a.snapshot().nuclei[0].registered
+
+
+def test_after_suspend_an_edge_is_registered_again_at_once() -> None:
+    net = Clusternet()
+    a = net.edge("a")
+    net.run(20.0)
+    a.do(lambda node, now: node.reset_sessions(now, "suspend"))
+    assert not a.snapshot().nuclei[0].registered
+    assert net.world.run(0.5, until=lambda: a.snapshot().nuclei[0].registered), net.world.context()
+
+
+def test_a_calendar_that_is_wrong_for_a_while_costs_no_member() -> None:
+    net = Clusternet()
+    a, b = net.edge("a"), net.edge("b")
+    net.run(30.0)
+    net.world.detach(net.nucleus)
+    a.wall_offset = 9 * 86400.0
+    net.run(200.0)
+    a.wall_offset = 0.0
+    net.run(200.0)
+    assert a.connected(b) and a.peer(b) is not None
+    a.wall_offset = 9 * 86400.0
+    net.run(3800.0)
+    assert a.peer(b) is None, "a calendar that is right for an hour is believed"
+
+
+def test_a_path_does_not_lead_through_the_overlay() -> None:
+    net = Clusternet()
+    p = net.public("p", "192.0.2.9")
+    a = net.edge("a")
+    net.run(30.0)
+    inside = [Endpoint(str(p.vip), 51820), Endpoint("10.203.0.9", 51820), Endpoint(str(p.identity.ula), 51820)]
+    p.do(lambda node, now: node.set_candidates(now, (*inside, p.address)))
+    a.node.call(a.now, p.identity.x25519_public)
+    net.run(60.0)
+    tried = {each.endpoint for each in a.node.trials(p.identity.x25519_public)}
+    assert p.address in tried and not tried & set(inside)
+    drops = a.snapshot().drops.get("from_overlay", 0)
+    a.receive(a.now, inside[0], b"\x01" + bytes(147))
+    net.world.settle(a)
+    assert a.snapshot().drops["from_overlay"] == drops + 1
+    # Where a network of the underlay lies in the overlay's, the kernel prefers it.
+    network = IPv4Network("10.203.0.0/24")
+    a.do(lambda node, now: node.set_candidates(now, [a.address], [network]))
+    assert not a.node._fabric._own.inside(inside[1]) and a.node._fabric._own.inside(inside[0])
 
 
 def test_an_unanswered_question_finds_out_that_the_nucleus_restarted() -> None:

@@ -295,7 +295,10 @@ def test_members_that_a_new_nucleus_forgot_are_asked_for_again() -> None:
     script.view.register_again(at(script.now))
     register = next(message for message in script.all_sent() if isinstance(message, Register))
     script.answer(RegisterAck(register.request, RegisterStatus.OK, epoch=6, version=1))
-    assert AskAgain((key,)) in script.ctx.signals and MemberChanged(NAME, key, live=False) in script.ctx.signals
+    assert (
+        AskAgain((key,)) in script.ctx.signals
+        and MemberChanged(NAME, key, live=False, forgotten=True) in script.ctx.signals
+    )
 
 
 def test_leaving_says_so() -> None:

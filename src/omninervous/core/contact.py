@@ -52,6 +52,12 @@ class Contact:
         self._hello_at: float | None = None
         self._ends_at: float | None = None
 
+    @property
+    def under_way(self) -> bool:
+        """It still tries."""
+        trying = self.key is None or (self.peer is not None and self.peer.connecting)
+        return self._ends_at is not None and trying
+
     def set_endpoints(self, now: Now, endpoints: tuple[Endpoint, ...]) -> None:
         """Where its name resolves to."""
         self.endpoints = endpoints[:MAX_ENDPOINTS]

@@ -249,9 +249,15 @@ class Fabric:
 
     # ------------------------------------------------------------ time
 
+    def begin(self, now: Now, source: Endpoint | None = None) -> None:
+        """An input comes, perhaps from the network. RemoteError if that is our own overlay."""
+        self._neighbours.now = now
+        if source is not None and self._own.inside(source):
+            raise RemoteError("from_overlay")
+
     def handle_timer(self, now: Now, key: TimerKey) -> None:
         """One of the deadlines in the context's table."""
-        self._neighbours.now = now
+        self.begin(now)
         machine, which = key
         if machine == "peer" and isinstance(which, bytes):
             peer = self.peers.get(which)
@@ -270,6 +276,8 @@ class Fabric:
             self._fall_back(now)
         elif machine == "members":
             self._neighbours.persist()
+        elif machine == "staying":
+            self._neighbours.roster.flood_dirty = True
         elif machine == "housekeeping":
             self._keep_house(now)
         elif key == ACTIVITY and any(peer.active for peer in self.peers.values()):
@@ -339,7 +347,7 @@ class Fabric:
             case CloneFound(name):
                 self._clone_found(name)
             case MemberChanged():
-                self._neighbours.handle_member(signal)
+                self._neighbours.handle_member(now, signal)
             case QueryAnswered(request, key):
                 held = self._inquiry.handle_answer(now, request, key)
                 if held is not None:

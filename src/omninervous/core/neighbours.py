@@ -16,6 +16,7 @@ from omninervous.core.identity import synthetic_mac
 from omninervous.core.own import OwnAddress
 from omninervous.core.peer import Peer
 from omninervous.core.profile import Kind, PeerProfile
+from omninervous.core.registry import MEMBER_TIMEOUT
 from omninervous.core.roster import Known, Roster
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
@@ -25,6 +26,10 @@ from omninervous.wire.signalling import PeerEntry
 
 __all__ = ["SAVE_AFTER", "Neighbours"]
 
+CLOCK_STEP = 60.0
+"""Seconds that the calendar may move against the boot-time clock within a minute, by a time server's small steps."""
+CLOCK_STEADY = 3600.0
+"""Seconds without a larger step after which expired memberships are believed to be expired."""
 SAVE_AFTER = 5.0
 """Seconds after a change of the members until the disk gets them: a crowd costs one write, a crash loses little."""
 
@@ -48,6 +53,10 @@ class Neighbours:
         """This identity runs somewhere else: we neither call nor answer."""
         self.informed = False
         """A Nucleus has told who lives; before, everybody in the cache may."""
+        self._staying: dict[PeerId, float] = {}
+        """Members with a session that a restarted Nucleus has not heard of yet, and until when it may not have."""
+        self._clock_offset: float | None = None
+        self._clock_steady_since = 0.0
         self._saving = False
 
     # ------------------------------------------------------------ life
@@ -156,7 +165,13 @@ class Neighbours:
 
     def keep_house(self, now: Now) -> None:
         """Forget what expired and what is too much."""
-        for key in (*self.roster.expired(now), *self.roster.surplus()):
+        offset = now.wall - now.boot
+        if self._clock_offset is None or abs(offset - self._clock_offset) > CLOCK_STEP:
+            self._clock_steady_since = now.boot
+        self._clock_offset = offset
+        # A calendar that is wrong for a while must not cost a cluster without a Nucleus all of its members.
+        expired = self.roster.expired(now) if now.boot - self._clock_steady_since >= CLOCK_STEADY else []
+        for key in (*expired, *self.roster.surplus()):
             peer = self.peers.get(key)
             if peer is not None and peer.profile.kind is Kind.MEMBER:
                 peer.close(CloseReason.REMOVED)
@@ -191,10 +206,13 @@ class Neighbours:
             peer.set_candidates(self.now, known.endpoints, known.own_addresses)
         return known
 
-    def handle_member(self, change: MemberChanged) -> None:
+    def handle_member(self, now: Now, change: MemberChanged) -> None:
         """A Nucleus's view gained, renewed or lost a member."""
         self.roster.mark(change.key, change.view, change.live)
         peer = self.peers.get(change.key)
+        if change.forgotten and peer is not None and peer.up:
+            self._staying[change.key] = now.boot + MEMBER_TIMEOUT
+            self._ctx.timers.set(("staying", ""), now.boot + MEMBER_TIMEOUT)
         if peer is not None and change.live:
             peer.reopen()
             self.roster.flood_dirty = True
@@ -268,7 +286,14 @@ class Neighbours:
 
     def _refresh_flood(self, now: Now) -> None:
         config = self._ctx.config
-        members = dict.fromkeys(self.roster.flood(only_live=self.informed, side=config.flood_side))
+        self._staying = {
+            key: until
+            for key, until in self._staying.items()
+            if now.boot < until and key in self.peers and self.peers[key].up
+        }
+        members = dict.fromkeys(
+            self.roster.flood(only_live=self.informed, beside=self._staying, side=config.flood_side)
+        )
         for key in members:
             self.peer(now, key)
         pairs = [key for key, peer in self.peers.items() if peer.profile.kind is Kind.PAIR]

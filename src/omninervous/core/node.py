@@ -72,6 +72,7 @@ class Node:
             return
         for event in events:
             try:
+                self._fabric.begin(now, getattr(event, "source", None))
                 self._handle_event(now, event)
             except RemoteError as error:
                 self._ctx.drop(error.reason)

@@ -13,13 +13,16 @@ A membership is issued when it is first needed, again when the claim changes, an
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from omninervous.core.clock import Now
 from omninervous.core.context import Context
 from omninervous.core.events import PersistSerial, PersistVip, VipAssigned, VipLost, VipRefused
+from omninervous.core.identity import ULA_NETWORK
 from omninervous.core.membership import VALIDITY, issue
+from omninervous.core.pathkind import address_of
 from omninervous.core.vip import Contender, derive_claim, wins
+from omninervous.wire.address import Endpoint
 from omninervous.wire.control import OUR_VERSIONS, Caps
 from omninervous.wire.keytext import encode_key
 from omninervous.wire.membership import MAX_DERIVATION, VipClaim
@@ -53,6 +56,17 @@ class OwnAddress:
     def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """What omni0 answers to."""
         return (self.claim.address, self.ula) if self.held else (self.ula,)
+
+    def inside(self, endpoint: Endpoint) -> bool:
+        """Whether this address is in the overlay: the kernel would send to omni0, and a path that leads through itself
+        ends nowhere. A network of the underlay inside of ours is the narrower one, and goes first."""
+        address = address_of(endpoint.host)
+        if isinstance(address, IPv6Address):
+            return address in ULA_NETWORK
+        network = IPv4Network((self.claim.address, self.claim.prefix), strict=False)
+        return address in network and not any(
+            address in each for each in self._ctx.networks if isinstance(each, IPv4Network)
+        )
 
     # ------------------------------------------------------------ the address
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from omninervous.wire.address import Endpoint
 
-__all__ = ["Network", "PathKind", "kind_of"]
+__all__ = ["Network", "PathKind", "address_of", "kind_of"]
 
 Network = IPv4Network | IPv6Network
 
@@ -40,7 +40,7 @@ class PathKind(Enum):
 def kind_of(endpoint: Endpoint, networks: Sequence[Network], own_addresses: Collection[Endpoint] | None) -> PathKind:
     """The kind of a peer's address. `networks`: those we are on; `own_addresses`: what the peer's interfaces have, None
     if it did not say."""
-    address = _address(endpoint.host)
+    address = address_of(endpoint.host)
     if any(address in network for network in (*networks, *_SITE_LOCAL) if network.version == address.version):
         return PathKind.LAN
     if address.version == 6:
@@ -49,5 +49,6 @@ def kind_of(endpoint: Endpoint, networks: Sequence[Network], own_addresses: Coll
 
 
 @lru_cache(maxsize=4096)
-def _address(host: str) -> IPv4Address | IPv6Address:
+def address_of(host: str) -> IPv4Address | IPv6Address:
+    """The host of an endpoint."""
     return ip_address(host)

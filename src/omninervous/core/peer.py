@@ -92,7 +92,7 @@ class Peer:
         self.path = Paths(ctx, profile.id, self.link)
         self.liveness = Liveness()
         """Traffic and its times."""
-        self.upkeep = Upkeep(ctx, self.path, self.liveness)
+        self.upkeep = Upkeep(ctx, profile.id, self.path, self.liveness)
         self.sessions = PeerSessions(ctx, handshakes, self.liveness, profile.id, self.link)
         self.wanted = False
         """Keep a session with it although nothing asks for one."""
@@ -158,7 +158,8 @@ class Peer:
         """Where the peer may be reached, best first; new ones are tried at once. `own_addresses`: those of its
         interfaces, if it named any."""
         configured = () if self.profile.endpoint is None else (self.profile.endpoint,)
-        self._candidates = tuple(dict.fromkeys((*endpoints, *configured)))[:MAX_ENDPOINTS]
+        places = (each for each in (*endpoints, *configured) if not self._own.inside(each))
+        self._candidates = tuple(dict.fromkeys(places))[:MAX_ENDPOINTS]
         self.path.own_addresses = own_addresses
         if self.link is not Link.ETHERNET:
             fresh: tuple[Endpoint, ...] = ()
@@ -231,7 +232,7 @@ class Peer:
         current = self.sessions.current
         if current is not None and not ask_to_initiate:
             # That opens our NAT, which may have forgotten it. Where the peer has moved to, its own challenge will say.
-            self.path.search(now, current.index, endpoints)
+            self.path.search(now, current.index, [each for each in endpoints if not self._own.inside(each)])
         elif current is not None:
             self.path.distrust()
             self.connect(now)

@@ -9,6 +9,7 @@ lost to one that only its owner told us: the registry decides, and has not heard
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -205,12 +206,12 @@ class Roster:
 
     # ------------------------------------------------------------ answers
 
-    def flood(self, *, only_live: bool, side: int) -> list[PeerId]:
-        """The members next to us on the ring, `side` each way, in ring order."""
+    def flood(self, *, only_live: bool, side: int, beside: Collection[PeerId] = ()) -> list[PeerId]:
+        """The members next to us on the ring, `side` each way, in ring order. `beside`: these count as live, too."""
         ring = sorted(
             (known.position, known.key)
             for known in self._known.values()
-            if known.membership is not None and (known.views or not only_live)
+            if known.membership is not None and (known.views or not only_live or known.key in beside)
         )
         if len(ring) <= 2 * side:
             return [key for _, key in ring]

@@ -257,7 +257,8 @@ class View:
 
     def handle_lost(self, now: Now, reason: str) -> None:
         """The last session is gone, or no handshake came through."""
-        if self.state not in (ViewState.IDLE, ViewState.WAITING):
+        # While a contact is under way it was the one before, which we hung up to begin anew.
+        if self.state not in (ViewState.IDLE, ViewState.WAITING) and not self._link.under_way:
             self._fail(now, reason)
         self._arm()
 
@@ -370,11 +371,10 @@ class View:
         request, self._request = self._request, None
         if request is not None and request.sent == 1:
             self._rtt = now.boot - request.began
-        endpoint = None if self.peer is None else self.peer.path.endpoint
         if observed is not None:
             self._observed = observed
-            if endpoint is not None:
-                self._ctx.note_view(endpoint, observed)
+            if self.peer is not None and self.peer.path.endpoint is not None:
+                self._ctx.note_view(self.peer.profile.id, self.peer.path.endpoint, observed)
 
     def _up(self, now: Now) -> None:
         if self.state is not ViewState.UP:
@@ -407,7 +407,7 @@ class View:
     def _apply(self, now: Now, change: ViewChange) -> None:
         name = self.config.name
         self._ctx.signals += [MemberChanged(name, key, live=True) for key, _ in change.joined]
-        self._ctx.signals += [MemberChanged(name, key, live=False) for key in change.left]
+        self._ctx.signals += [MemberChanged(name, key, live=False, forgotten=change.anew) for key in change.left]
         if change.ask_again:
             self._ctx.signals.append(AskAgain(change.ask_again))
         if change.again:
@@ -440,7 +440,7 @@ class View:
             now,
             ViewState.REFUSED if slow else ViewState.REGISTERING,
             "our address is taken",
-            REFUSED_SECONDS if slow else 0.0,
+            REFUSED_SECONDS if slow else None,
         )
         self._ctx.signals.append(AddressTaken(self.config.name, holder.identity))
 
@@ -452,12 +452,12 @@ class View:
         self._ctx.events.append(NucleusDown(self.config.name, reason))
         self._pause(now, ViewState.REFUSED, reason, REFUSED_SECONDS)
 
-    def _pause(self, now: Now, state: ViewState, hint: str, seconds: float) -> None:
-        """Register again after some seconds (0: the Node says when, or at once)."""
+    def _pause(self, now: Now, state: ViewState, hint: str, seconds: float | None) -> None:
+        """Register again after some seconds (None: the Node says when, or at once)."""
         self.state = state
         self._hint = hint
         self._heartbeat_at = None
-        self._again_at = now.boot + seconds if seconds else None
+        self._again_at = None if seconds is None else now.boot + seconds
 
     def _handle_peer_info(self, info: PeerInfo) -> None:
         known = None if info.entry is None else self._learn(info.entry)

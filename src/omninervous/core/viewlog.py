@@ -71,6 +71,8 @@ class ViewChange:
     """There is more: send the next HEARTBEAT at once."""
     ask_again: tuple[bytes, ...] = ()
     """X25519 keys to be queried again if they are still wanted."""
+    anew: bool = False
+    """The Nucleus has another registry than before: who left the view may not have registered there yet."""
 
 
 class ClientView:
@@ -78,6 +80,7 @@ class ClientView:
 
     __slots__ = (
         "_acks",
+        "_anew",
         "_asked",
         "_awaited",
         "_cursor",
@@ -94,6 +97,7 @@ class ClientView:
         self._key_of = key_of
         self._entries: dict[bytes, PeerEntry] = {}
         self._epoch = 0
+        self._anew = False  # the snapshot being read is of another registry
         self._version = 0
         self._cursor: bytes | None = None
         self._target = 0  # version that the pages being read lead to
@@ -199,6 +203,7 @@ class ClientView:
         return True
 
     def _begin_snapshot(self, epoch: int, version: int) -> None:
+        self._anew = self._anew or epoch != self._epoch
         self._epoch, self._version, self._cursor = epoch, 0, None
         self._target, self._renewed = version, {}
 
@@ -224,7 +229,8 @@ class ClientView:
             self._queried = OrderedDict.fromkeys(ask_again)
             self._renewed = None
         self._version = self._target
-        return ViewChange(tuple(added), tuple(gone), more, tuple(ask_again))
+        anew, self._anew = self._anew, False
+        return ViewChange(tuple(added), tuple(gone), more, tuple(ask_again), anew)
 
     def _add(self, key: bytes, entry: PeerEntry) -> bool:
         if key not in self._entries and len(self._entries) >= VIEW_LIMIT:
