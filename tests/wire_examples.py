@@ -83,6 +83,7 @@ EXAMPLES: list[tuple[Decoder, Message]] = [
     (decode_control, CapsAck(TOKEN)),
     (decode_control, PathChallenge(TOKEN)),
     (decode_control, PathChallenge(TOKEN, in_use=True)),
+    (decode_control, PathChallenge(TOKEN, padding=40)),
     (decode_control, PathResponse(TOKEN)),
     (decode_control, PathResponse(TOKEN, E6)),
     (decode_control, Close(CloseReason.SHUTDOWN)),

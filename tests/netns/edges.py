@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_interface
 from typing import Any
@@ -13,7 +15,7 @@ from omninervous.lab.nat import NatKind, NatPolicy
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host, Internet, NatBox
 
-__all__ = ["SECRET", "Pair", "behind", "ping", "ula", "vip", "wait_for"]
+__all__ = ["SECRET", "Pair", "behind", "ping", "transfer", "ula", "vip", "wait_for"]
 
 SECRET = "a secret of more than sixteen characters"
 
@@ -50,6 +52,30 @@ def behind(internet: Internet, name: str, kind: NatKind) -> tuple[NatBox, Host]:
     host = internet.edge(name, box)
     box.configure(NatPolicy(kind, host.address))
     return box, host
+
+
+def transfer(source: Namespace, sink: Namespace, address: str, data: bytes) -> bytes:
+    """Send it from one machine to an address of the other over TCP; what arrived."""
+    listener = sink.call(lambda: socket.create_server((address, 7000)))
+    client = source.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    with listener, client:
+        client.settimeout(60)
+        client.connect((address, 7000))
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(60)
+
+            def send() -> None:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+
+            sender = threading.Thread(target=send)
+            sender.start()
+            received = bytearray()
+            while chunk := server.recv(65536):
+                received += chunk
+            sender.join()
+    return bytes(received)
 
 
 class Pair:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import socket
-import threading
 
 from omninervous.lab.daemons import PAIR_VIPS, start_pair
 from omninervous.lab.link import Blackout, LinkSpec, start_link
 from omninervous.lab.namespaces import Lab
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host, address_pair
+from tests.netns.edges import transfer
 
 SIZE = 400_000
 
@@ -29,7 +28,9 @@ def test_a_transfer_over_a_bad_link_arrives_bit_for_bit(lab: Lab, seed: int) -> 
     for edge in edges:
         edge.wait_for_peer(30)
     data = random.Random(seed).randbytes(SIZE)
-    assert hashlib.sha256(transfer(hosts, data)).digest() == hashlib.sha256(data).digest()
+    source, sink = (each.namespace for each in hosts)
+    received = transfer(source, sink, str(PAIR_VIPS[1]), data)
+    assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
     drops = [edge.status()["drops"] for edge in edges]
     # Damage and duplicates did come through to us, and went no further.
     assert sum(each.get("bad_tag", 0) for each in drops) > 0
@@ -48,27 +49,3 @@ def test_a_session_survives_a_blackout(lab: Lab, seed: int) -> None:
     assert poll_until(pings, 5.0)
     assert poll_until(lambda: not pings(), 15.0), "the blackout never came"
     assert poll_until(pings, 10.0), "nothing passes after the blackout"
-
-
-def transfer(hosts: tuple[Host, Host], data: bytes) -> bytes:
-    """Send it from the first edge to the second over TCP through the overlay; what arrived."""
-    listener = hosts[1].namespace.call(lambda: socket.create_server((str(PAIR_VIPS[1]), 7000)))
-    client = hosts[0].namespace.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    with listener, client:
-        client.settimeout(60)
-        client.connect((str(PAIR_VIPS[1]), 7000))
-        server, _ = listener.accept()
-        with server:
-            server.settimeout(60)
-
-            def send() -> None:
-                client.sendall(data)
-                client.shutdown(socket.SHUT_WR)
-
-            sender = threading.Thread(target=send)
-            sender.start()
-            received = bytearray()
-            while chunk := server.recv(65536):
-                received += chunk
-            sender.join()
-    return bytes(received)

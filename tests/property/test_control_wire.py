@@ -92,7 +92,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Message]] = {
         identity=st.none() | keys,
     )
     | st.builds(CapsAck, tokens)
-    | st.builds(PathChallenge, tokens, st.booleans())
+    | st.builds(PathChallenge, tokens, st.booleans(), st.integers(0, 9299))
     | st.builds(PathResponse, tokens, st.none() | endpoints)
     | st.builds(Close, st.sampled_from(CloseReason)),
     "signalling": st.builds(Register, unsigned(4), clusters, keys, raw_memberships, boot_ids, versions, candidates)

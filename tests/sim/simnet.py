@@ -35,7 +35,15 @@ from omninervous.core.node import Node
 from omninervous.core.rendezvous import Rendezvous, RendezvousConfig
 from omninervous.synapse.datapath import Datapath
 from omninervous.wire.address import Endpoint
-from omninervous.wire.frame import ARP_REQUEST, BROADCAST_MAC, ETHERTYPE_ARP, ArpPacket, build_ethernet
+from omninervous.wire.control import ControlType
+from omninervous.wire.frame import (
+    ARP_REQUEST,
+    BROADCAST_MAC,
+    ETHERNET_HEADER_SIZE,
+    ETHERTYPE_ARP,
+    ArpPacket,
+    build_ethernet,
+)
 
 __all__ = [
     "CALM",
@@ -159,6 +167,8 @@ class World:
         self.wall_offset = WALL_AT_START
         self.machines: dict[Endpoint, Machine] = {}
         self.nats: dict[str, Nat] = {}
+        self.narrow: dict[tuple[str, str], int] = {}
+        """(source host, target host) -> bytes of UDP payload; what is larger is lost without a word."""
         self.ways: dict[tuple[str, str], float | None] = {}
         """Latency from one host to another where it is not the weather's; None: nothing gets through."""
         self.datagrams = 0
@@ -291,7 +301,7 @@ class World:
         self._log.append(f"{self.boot:12.4f}  {source} -> {target}  type {data[0]} {len(data)} B")
         weather, random = self.weather, self.random
         latency = self.ways.get((source.host, target.host), weather.latency)
-        if latency is None:
+        if latency is None or len(data) > self.narrow.get((source.host, target.host), len(data)):
             self.lost += 1
             return
         copies = 1 + (random.random() < weather.duplicate)
@@ -473,7 +483,9 @@ class Edge:
             for command in commands:
                 if isinstance(command, InstallSession):
                     self.world.note_key(command.send_key)
-                assert not isinstance(command, SendControl) or len(command.payload) <= 1200
+                if isinstance(command, SendControl):
+                    tried = command.payload[1:2] == bytes((ControlType.PATH_CHALLENGE,))
+                    assert len(command.payload) <= (self.config.mtu + ETHERNET_HEADER_SIZE + 1 if tried else 1200)
             self.datapath.submit(now.boot, commands)
             output = self.datapath.take()
             datagrams += output.datagrams

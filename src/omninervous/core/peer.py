@@ -99,6 +99,7 @@ class Peer:
         self.mac: bytes | None = None
         self._addresses: tuple[IPv4Address | IPv6Address, ...] = ()
         self._policy_set = False
+        self._told_mtu: int | None = None
         self._candidates: tuple[Endpoint, ...] = () if profile.endpoint is None else (profile.endpoint,)
         self._attempts = Attempts(ctx)
         self._closed = False
@@ -148,9 +149,14 @@ class Peer:
         if self._policy_set and (mac, addresses) == (self.mac, self._addresses):
             return
         self.mac, self._addresses, self._policy_set = mac, addresses, True
+        self._tell_policy()
+
+    def _tell_policy(self) -> None:
+        self._told_mtu = self.upkeep.mtu
         # Who gives omni0 a larger MTU has an underlay for it. What the own card cannot send is noticed (EMSGSIZE).
-        mtu = max(USUAL_MTU, self._ctx.config.mtu + OUTER_SPACE)
-        self._ctx.commands.append(SetPeer(self.profile.id, self.link, mac, addresses, self.profile.allowed_ips, mtu))
+        mtu = self._told_mtu or max(USUAL_MTU, self._ctx.config.mtu + OUTER_SPACE)
+        allowed = self.profile.allowed_ips
+        self._ctx.commands.append(SetPeer(self.profile.id, self.link, self.mac, self._addresses, allowed, mtu))
 
     def set_candidates(
         self, now: Now, endpoints: tuple[Endpoint, ...], own_addresses: tuple[Endpoint, ...] | None = None
@@ -412,6 +418,8 @@ class Peer:
     def _handle_path_response(self, now: Now, index: int, message: PathResponse) -> None:
         waiting = not self.path.proven
         self.upkeep.handle_response(now, index, message)
+        if self.upkeep.mtu != self._told_mtu:
+            self._tell_policy()
         if waiting:
             for session in self.sessions.confirmed:
                 if session.caps is not None:
@@ -506,6 +514,8 @@ class Peer:
             self._ctx.commands.append(SendControl(current.index, b""))
         if self.link is Link.ETHERNET:
             self.upkeep.tick(now, current.index)
+            if self.upkeep.mtu != self._told_mtu:
+                self._tell_policy()
         for session in self.sessions.confirmed:
             if session.caps is not None:
                 session.caps.repeat(now)
@@ -558,6 +568,7 @@ class Peer:
     def remove(self) -> None:
         """The peer goes for good; the engine forgets it."""
         self.drop_sessions("removed")
+        self.upkeep.forget()
         self._ctx.staging.take(self.profile.id)
         self._ctx.trials.forget(self.profile.id)
         self.path.forget()

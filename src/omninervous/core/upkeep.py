@@ -6,6 +6,7 @@
 | data flowed within 10 s                             | the endpoint and others are measured, every 10 s       |
 | the peer, with which data flows, challenges us      | the endpoint is challenged: does ours arrive there?    |
 | silence for as long as the NATs on the way forgive  | the endpoint is challenged, which keeps them open      |
+| data flows, on a new path, and then once a minute   | full frames are tried (`pathmtu.py`)                   |
 
 A challenge that is not answered in time becomes a doubt (`paths.py`), and that a lost path.
 """
@@ -17,6 +18,7 @@ from omninervous.core.context import Context
 from omninervous.core.dataplane import PeerId
 from omninervous.core.lifetime import BindingLifetime
 from omninervous.core.liveness import Liveness
+from omninervous.core.pathmtu import PathMtu
 from omninervous.core.paths import Paths
 from omninervous.errors import RemoteError
 from omninervous.wire.address import Endpoint
@@ -37,6 +39,7 @@ class Upkeep:
         self._peer = peer
         self._paths = paths
         self._liveness = liveness
+        self._size = PathMtu(ctx)
         self._lifetime = BindingLifetime()
         self._asked_after: float | None = None
         """The silence before the challenge that waits for its answer."""
@@ -46,6 +49,11 @@ class Upkeep:
     def interval(self) -> float:
         """Seconds of silence that the path is known to forgive."""
         return self._lifetime.interval
+
+    @property
+    def mtu(self) -> int | None:
+        """Bytes of an IP packet that the path carries; None: enough, as far as is known."""
+        return self._size.mtu
 
     @property
     def keepalive_at(self) -> float:
@@ -62,6 +70,14 @@ class Upkeep:
             self._asked_after = self._liveness.silence(now.boot)
             self._patience = self._draw()
             self._paths.verify(now, index)
+        if not self._paths.proven or self._paths.doubted:
+            self._size.pause()
+        elif self._paths.endpoint is not None and self._liveness.carries_data(now.boot, MEASURE_AFTER_DATA):
+            self._size.tick(now, index, self._paths.endpoint)
+
+    def forget(self) -> None:
+        """The peer goes."""
+        self._size.forget()
 
     def handle_timeout(self, now: Now, index: int | None) -> bool:
         """Challenges that are due; True if the path is lost."""
@@ -76,6 +92,8 @@ class Upkeep:
 
     def handle_response(self, now: Now, index: int, message: PathResponse) -> None:
         """RemoteError if it answers nothing."""
+        if self._size.handle_response(now, message.token):
+            return
         target = self._paths.handle_response(now, index, message.token)
         if target is None:
             raise RemoteError("path_response")

@@ -38,6 +38,7 @@ _BY_CODE = {
     "wrong_nucleus_key": "identity",
     "mtu_differs": "mtu",
     "mtu_changed": "mtu",
+    "path_mtu": "underlay",
     "clock_differs": "clock",
     "vip_conflict": "address",
     "vip_in_use_here": "address",

@@ -106,6 +106,7 @@ _CAPS_TOKEN = Field(10, "token", TOKEN_SIZE, required=True)
 _CLOCK = Field(11, "clock", 4)
 _TOKEN = Field(1, "token", TOKEN_SIZE, required=True)
 _IN_USE = Field(2, "in use", 1)
+_PADDING = Field(3, "padding", range(1, 9300))
 _OBSERVED = Field(2, "observed endpoint", (ENDPOINT4_SIZE, ENDPOINT6_SIZE))
 _REASON = Field(1, "reason", 1, required=True)
 
@@ -115,7 +116,7 @@ CAPS = Layout(
     ControlType.CAPS,
 )
 CAPS_ACK = Layout("CAPS_ACK", (_TOKEN,), ControlType.CAPS_ACK)
-PATH_CHALLENGE = Layout("PATH_CHALLENGE", (_TOKEN, _IN_USE), ControlType.PATH_CHALLENGE)
+PATH_CHALLENGE = Layout("PATH_CHALLENGE", (_TOKEN, _IN_USE, _PADDING), ControlType.PATH_CHALLENGE)
 PATH_RESPONSE = Layout("PATH_RESPONSE", (_TOKEN, _OBSERVED), ControlType.PATH_RESPONSE)
 CLOSE = Layout("CLOSE", (_REASON,), ControlType.CLOSE)
 CONTROL_LAYOUTS = (CAPS, CAPS_ACK, PATH_CHALLENGE, PATH_RESPONSE, CLOSE)
@@ -184,10 +185,13 @@ class PathChallenge:
     token: bytes
     in_use: bool = False
     """The sender's frames go this way: the receiver may follow. Without it, the sender only measures."""
+    padding: int = 0
+    """Bytes that only make it large."""
 
     def encode(self) -> bytes:
         """The plaintext."""
-        return PATH_CHALLENGE.encode({_TOKEN: self.token, _IN_USE: b"\x01" if self.in_use else None})
+        in_use = b"\x01" if self.in_use else None
+        return PATH_CHALLENGE.encode({_TOKEN: self.token, _IN_USE: in_use, _PADDING: bytes(self.padding) or None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,8 @@ def decode_control(payload: bytes) -> ControlMessage | None:
             return CapsAck(CAPS_ACK.decode(body).one(_TOKEN))
         case ControlType.PATH_CHALLENGE:
             challenge = PATH_CHALLENGE.decode(body)
-            return PathChallenge(challenge.one(_TOKEN), challenge.flag(_IN_USE))
+            padding = len(challenge.maybe(_PADDING) or b"")
+            return PathChallenge(challenge.one(_TOKEN), challenge.flag(_IN_USE), padding)
         case ControlType.PATH_RESPONSE:
             response = PATH_RESPONSE.decode(body)
             seen = response.maybe(_OBSERVED)
