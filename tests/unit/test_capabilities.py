@@ -77,6 +77,7 @@ def test_aes_needs_both_sides_and_never_takes_the_reflex_lane() -> None:
     both = 1 << CHACHA.value | 1 << AES.value
     for ours, peers, expected in (((CHACHA, AES), both, AES), ((CHACHA,), both, CHACHA), ((CHACHA, AES), 1, CHACHA)):
         side = Exchange(lanes=(1, 8), aeads=ours)
+        side.exchange.offer(at(1.0), side.own, at_once=True)
         side.exchange.handle_caps(theirs(lanes=0x103, aeads=peers))
         (opened,) = commands(side.ctx, OpenLanes)
         assert [keys.aead for keys in opened.lanes] == [expected, CHACHA]
@@ -84,6 +85,7 @@ def test_aes_needs_both_sides_and_never_takes_the_reflex_lane() -> None:
 
 def test_without_a_common_aead_only_the_reflex_lane_opens() -> None:
     side = Exchange(lanes=(1, 8), aeads=(AES,))
+    side.exchange.offer(at(1.0), side.own, at_once=True)
     side.exchange.handle_caps(theirs(lanes=0x103, aeads=1 << CHACHA.value))
     (opened,) = commands(side.ctx, OpenLanes)
     assert [keys.lane for keys in opened.lanes] == [8]
@@ -92,6 +94,41 @@ def test_without_a_common_aead_only_the_reflex_lane_opens() -> None:
 def test_both_sides_derive_the_same_lane_keys() -> None:
     one, other = Exchange(lanes=(1,)), Exchange(lanes=(1,), initiator=False)
     for side in (one, other):
+        side.exchange.offer(at(1.0), side.own, at_once=True)
         side.exchange.handle_caps(theirs(lanes=0x3))
     (ours,), (peers,) = commands(one.ctx, OpenLanes), commands(other.ctx, OpenLanes)
     assert ours.lanes[0].send_key == peers.lanes[0].recv_key != ours.lanes[0].recv_key
+
+
+def test_who_speaks_first_makes_no_difference() -> None:
+    side = Exchange(lanes=(1, 8))
+    side.exchange.handle_caps(theirs(lanes=0x103))
+    assert commands(side.ctx, OpenLanes) == [], "nothing is offered yet"
+    side.exchange.offer(at(1.0), side.own, at_once=True)
+    opened, caps = side.ctx.commands
+    assert isinstance(opened, OpenLanes) and [keys.lane for keys in opened.lanes] == [1, 8]
+    assert isinstance(caps, SendControl), "and is only then"
+
+
+def test_a_lane_can_be_taken_back_and_offered_again_within_a_session() -> None:
+    side = Exchange(lanes=(1, 8))
+    own = OwnAddress(side.ctx)
+    sending = []
+    for lanes in ((1, 8), (1,), (1, 8)):
+        side.ctx.lanes = lanes
+        ours = own.caps(at(1.0), b"ourtoken", member=False)
+        side.exchange.offer(at(1.0), ours, at_once=True)
+        side.exchange.handle_caps(theirs(lanes=0x103))
+        side.exchange.handle_ack(b"ourtoken")
+        sending.append([each.tx for each in commands(side.ctx, OpenLanes)][-1])
+    assert sending == [(1, 8), (1,), (1, 8)]
+
+
+def test_without_room_in_the_kernel_its_lane_is_not_offered() -> None:
+    side = Exchange(lanes=(1, 8))
+    ours = OwnAddress(side.ctx).caps(at(1.0), b"ourtoken", member=False, reflex=False)
+    assert ours.lanes == 0b11
+    side.exchange.offer(at(1.0), ours, at_once=True)
+    side.exchange.handle_caps(theirs(lanes=0x103))
+    (opened,) = commands(side.ctx, OpenLanes)
+    assert [keys.lane for keys in opened.lanes] == [1]

@@ -75,6 +75,32 @@ def test_interfaces_that_come_and_go_are_followed() -> None:
     assert kernel.attached == {1: "tc", 3: "tc", 4: "tc"}
 
 
+def test_the_lane_is_not_offered_while_datagrams_may_come_past_it() -> None:
+    running = lane(Kernel())
+    modem = nic("wwan0", index=5, ethernet=False, default_route=True)
+    running.follow((LO, ETH0, modem))
+    assert running.lanes == () and "wwan0 has no Ethernet header" in running.status()["because"]
+    assert running.trouble == "", "that is no fault"
+    running.follow((LO, ETH0))
+    assert list(running.lanes) == [8] and "veth" in running.status()["because"]
+
+
+def test_what_the_kernel_refuses_later_does_not_end_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+    running = lane(kernel)
+
+    def full() -> None:
+        raise OSError(errno.E2BIG, "the map is full")
+
+    monkeypatch.setattr(kernel, "tick", full, raising=False)
+    running.tick()
+    running.follow((LO, ETH0, ETH1))
+    assert kernel.attached == {1: "tc", 2: "tc", 3: "tc"} and "the map is full" in running.trouble
+    monkeypatch.undo()
+    running.tick()
+    assert running.trouble == ""
+
+
 def test_a_driver_without_xdp_gets_tc_with_its_reason() -> None:
     kernel = Kernel({(2, "xdp"): errno.EOPNOTSUPP})
     with pytest.raises(SystemFailure, match=r"no interface takes an XDP program .*a reason"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface
+
 import pytest
 
 from omninervous.ganglion.netlink import OVERLAY_ALIAS, Interface
-from omninervous.ganglion.underlay import choose_hook, underlays
+from omninervous.ganglion.underlay import bare, choose_hook, underlays
 
 
 def nic(name: str, **more: object) -> Interface:
@@ -28,6 +30,17 @@ PRESENT = (
 
 def test_whatever_may_bring_our_datagrams_is_covered() -> None:
     assert [each.name for each in underlays(PRESENT, "omni0", None)] == ["lo", "eth0", "br0"]
+
+
+def test_where_no_program_sees_our_datagrams_is_known() -> None:
+    here = (IPv4Interface("198.51.100.7/32"),)
+    assert bare(PRESENT, "omni0", None) == (), "a VPN to some networks is not the way to us"
+    assert bare(PRESENT, "omni0", "wg0") == ("wg0",)
+    out = nic("wg1", ethernet=False, kind="wireguard", tunnel=True, default_route=True, addresses=here)
+    modem = nic("wwan0", ethernet=False, addresses=here)
+    down = nic("ppp0", ethernet=False, default_route=True, up=False)
+    assert bare((*PRESENT, out, modem, down), "omni0", None) == ("wg1", "wwan0")
+    assert bare((*PRESENT, out, modem), "omni0", "eth0") == ()
 
 
 def test_iface_means_this_one_alone() -> None:

@@ -32,7 +32,7 @@ from omninervous.core.dataplane import (
 )
 from omninervous.synapse.native import ActivityTuple
 from omninervous.synapse.port import Synapse
-from omninervous.synapse.reflex import ReflexEngine
+from omninervous.synapse.reflex import NO_SESSION, ReflexEngine
 from omninervous.wire.address import Endpoint
 from tests.datapaths import FAR_FUTURE, twins, udp_frame
 from tests.engines import EngineOnLoopback
@@ -190,9 +190,22 @@ def test_the_peer_restarts_without_the_lane(engine: ReflexEngine, kernel: Record
     engine.submit([SetPeer(PEER, Link.ETHERNET, MAC), installed(7), SelectSession(PEER, 7), opened(7), agreed(7)])
     kernel.take()
     engine.submit([installed(9), SelectSession(PEER, 9), RemoveSession(7), opened(9, lanes=(1,))])
-    assert selected(kernel.take()) == [], "with its session gone, the kernel sends nothing"
+    assert selected(kernel.take()) == [NO_SESSION], "with its session gone, the kernel sends nothing"
     engine.submit([installed(11), SelectSession(PEER, 11), opened(11), agreed(11)])
     assert selected(kernel.take()) == [11]
+
+
+def test_a_peer_that_takes_the_lane_back_gets_nothing_there_on_any_session(
+    engine: ReflexEngine, kernel: Recorder
+) -> None:
+    engine.submit([SetPeer(PEER, Link.ETHERNET, MAC), installed(7), SelectSession(PEER, 7), opened(7), agreed(7)])
+    kernel.take()
+    engine.submit([OpenLanes(7, (), tx=(1,))])
+    assert selected(kernel.take()) == [NO_SESSION]
+    engine.submit([agreed(7)])
+    assert selected(kernel.take()) == [7], "and offers it again"
+    engine.submit([installed(9), SelectSession(PEER, 9), opened(9, lanes=(1,)), OpenLanes(9, (), tx=(1,))])
+    assert selected(kernel.take()) == [NO_SESSION], "not on the earlier session either"
 
 
 def test_a_session_that_has_no_room_in_the_kernel_stays_in_userspace(engine: ReflexEngine, kernel: Recorder) -> None:

@@ -16,8 +16,10 @@ from omninervous.core.noise import Transport
 from omninervous.wire.control import TOKEN_SIZE, Caps, CapsAck
 from omninervous.wire.transport import LANE_BASE, LANE_REFLEX
 
-__all__ = ["CapsExchange"]
+__all__ = ["REFLEX_SESSIONS", "CapsExchange"]
 
+REFLEX_SESSIONS = 2048
+"""Sessions that the kernel's lane has room for. Whose CAPS offered it and has none would lose what comes there."""
 CAPS_INTERVAL = 1.0
 CAPS_ATTEMPTS = 5
 
@@ -49,6 +51,7 @@ class CapsExchange:
         self._ours = ours
         self._sent = 0
         self._acknowledged = False
+        self._open()
         if at_once:
             self._send(now)
 
@@ -67,11 +70,16 @@ class CapsExchange:
     def handle_caps(self, caps: Caps) -> None:
         """The peer's CAPS, already found acceptable."""
         self.theirs = caps
-        lanes = tuple(self._transport.lane_keys(lane, aead) for lane, aead in self._receiving(caps))
-        if lanes:
-            self._ctx.commands.append(OpenLanes(self._transport.local_index, lanes, tx=()))
+        self._open()
         self._ctx.commands.append(SendControl(self._transport.local_index, CapsAck(caps.token).encode()))
         self._agree()
+
+    def _open(self) -> None:
+        """Receive on all lanes that both have; those that are open stay so."""
+        found = () if self.theirs is None else self._receiving(self.theirs)
+        lanes = tuple(self._transport.lane_keys(lane, aead) for lane, aead in found)
+        if lanes:
+            self._ctx.commands.append(OpenLanes(self._transport.local_index, lanes, tx=()))
 
     def handle_ack(self, token: bytes) -> None:
         """CAPS_ACK; another token's is an old one."""
@@ -90,7 +98,8 @@ class CapsExchange:
 
     def _receiving(self, caps: Caps) -> tuple[tuple[int, Aead], ...]:
         # A lane has one key pair for both directions' state: it opens only if both sides have it, and an AEAD for it.
-        both = tuple(lane for lane in self._ctx.config.lanes if lane != LANE_BASE and caps.lanes >> lane & 1)
+        offered = 0 if self._ours is None else self._ours.lanes & caps.lanes
+        both = tuple(lane for lane in self._ctx.lanes if lane != LANE_BASE and offered >> lane & 1)
         chosen = ((lane, self._aead(lane, caps)) for lane in both)
         return tuple((lane, aead) for lane, aead in chosen if aead is not None)
 

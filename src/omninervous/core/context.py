@@ -209,6 +209,8 @@ class Context:
         self.config: Final = config
         self.peers = config.peers
         """Those that the user names; a reload may change them."""
+        self.lanes = config.lanes
+        """What we can receive on beside lane 0; another underlay may change it."""
         self.identity: Final = identity
         self.entropy: Final = entropy
         self.keys: Final = StaticKeys(identity.x25519_private)

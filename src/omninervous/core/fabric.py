@@ -363,6 +363,10 @@ class Fabric:
                     if key in self.peers and self.peers[key].up:
                         self._inquiry.ask(now, Target(key=key))
 
+    def offer_caps(self, now: Now) -> None:
+        """Something that CAPS say has changed."""
+        self._neighbours.offer_caps(now)
+
     def _name_candidates(self, now: Now) -> None:
         """Tell the Nuclei where others can try to reach us."""
         for view in self._views.values():

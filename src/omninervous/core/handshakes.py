@@ -272,6 +272,11 @@ class Handshakes:
 
     # ------------------------------------------------------------ indices
 
+    @property
+    def indices(self) -> int:
+        """How many handshakes are under way, and sessions there are."""
+        return len(self._owners)
+
     def release(self, index: int) -> None:
         """A session or handshake is gone: its index is free."""
         self._owners.pop(index, None)
@@ -279,7 +284,7 @@ class Handshakes:
     def _new_index(self, peer: PeerId) -> int:
         while True:
             index = int.from_bytes(self._ctx.entropy(4), "little")
-            if index not in self._owners:
+            if index and index not in self._owners:  # 0 is nobody's
                 self._owners[index] = peer
                 return index
 

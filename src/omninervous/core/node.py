@@ -104,6 +104,13 @@ class Node:
         """From now on so many new sessions of one address and second are answered."""
         self._fabric.handshakes.limit_sessions(per_ip)
 
+    def set_lanes(self, now: Now, lanes: Sequence[int]) -> None:
+        """What we can receive on beside lane 0, from now on; every peer is told."""
+        if tuple(lanes) != self._ctx.lanes:
+            self._ctx.lanes = tuple(lanes)
+            self._fabric.offer_caps(now)
+            self._fabric.settle(now)
+
     def set_candidates(self, now: Now, endpoints: Sequence[Endpoint], networks: Sequence[Network] = ()) -> None:
         """Our own addresses on the underlay, for others to try, best first; and the networks that we are on."""
         self._fabric.set_candidates(now, tuple(endpoints), tuple(networks))

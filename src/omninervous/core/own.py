@@ -27,7 +27,7 @@ from omninervous.wire.control import OUR_VERSIONS, Caps
 from omninervous.wire.keytext import encode_key
 from omninervous.wire.membership import MAX_DERIVATION, VipClaim
 from omninervous.wire.payload import PayloadKind
-from omninervous.wire.transport import LANE_BASE
+from omninervous.wire.transport import LANE_BASE, LANE_REFLEX
 
 __all__ = ["OwnAddress"]
 
@@ -136,12 +136,13 @@ class OwnAddress:
         """Half of the membership's life is over, or the clock went back behind its beginning."""
         return self._membership is not None and not self._issued_at <= now.wall < self._issued_at + VALIDITY / 2
 
-    def caps(self, now: Now, token: bytes, *, member: bool) -> Caps:
-        """What we tell a peer about ourselves. A member learns our membership, a pair our key and address."""
+    def caps(self, now: Now, token: bytes, *, member: bool, reflex: bool = True) -> Caps:
+        """What we tell a peer about ourselves. A member learns our membership, a pair our key and address. `reflex`:
+        the kernel's lane has room for one more session."""
         config = self._ctx.config
         lanes = 1 << LANE_BASE
-        for lane in config.lanes:
-            lanes |= 1 << lane
+        for lane in self._ctx.lanes:
+            lanes |= 1 << lane if reflex or lane != LANE_REFLEX else 0
         membership = self.membership(now) if member else None
         return Caps(
             versions=OUR_VERSIONS,

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from math import ceil, floor
 
 from omninervous.core.attempts import ATTEMPT_SECONDS, Attempts
-from omninervous.core.capabilities import CapsExchange
+from omninervous.core.capabilities import REFLEX_SESSIONS, CapsExchange
 from omninervous.core.clock import Now
 from omninervous.core.context import (
     ClaimSeen,
@@ -359,7 +359,8 @@ class Peer:
 
     def _offer(self, now: Now, session: PeerSession) -> None:
         assert session.caps is not None
-        ours = self._own.caps(now, session.caps.new_token(), member=self.profile.kind is Kind.MEMBER)
+        member, room = self.profile.kind is Kind.MEMBER, self._handshakes.indices <= REFLEX_SESSIONS
+        ours = self._own.caps(now, session.caps.new_token(), member=member, reflex=room)
         session.caps.offer(now, ours, at_once=self.path.proven)
 
     def handle_control(self, now: Now, local_index: int, message: ControlMessage, source: Endpoint, size: int) -> None:

@@ -286,6 +286,7 @@ class EdgeDaemon:
             return
         self._overlay.notice(present)
         self._reflex.follow(present)
+        self._node.set_lanes(clock.now(), (*self._choice.lanes, *self._reflex.lanes))
         found = addresses.underlay(
             present,
             self._sockets.port,

@@ -12,12 +12,13 @@ from typing import Any
 
 import structlog
 
+from omninervous.core.capabilities import REFLEX_SESSIONS
 from omninervous.core.cookies import mac1_key
 from omninervous.core.dataplane import PeerId
 from omninervous.errors import SystemFailure
 from omninervous.ganglion.netlink import Interface
 from omninervous.ganglion.overlay import Overlay
-from omninervous.ganglion.underlay import Hook, choose_hook, underlays
+from omninervous.ganglion.underlay import Hook, bare, choose_hook, underlays
 from omninervous.hostos.process import CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, has_capability
 from omninervous.synapse.port import Synapse
 from omninervous.synapse.reflex import Programs, ReflexEngine
@@ -54,16 +55,19 @@ class Reflex:
         self._because = because
         self._hooks: dict[int, tuple[str, Hook]] = {}
         self._trouble = ""
+        self._failing = ""
+        self._bare: tuple[str, ...] = ()
 
     @property
     def lanes(self) -> tuple[int, ...]:
-        """What it adds to the lanes that this edge receives on."""
-        return () if self._programs is None else (LANE_REFLEX,)
+        """What it adds to the lanes that this edge receives on: nothing while datagrams may come where no program sees
+        them, for they would be lost."""
+        return () if self._programs is None or self._bare else (LANE_REFLEX,)
 
     @property
     def trouble(self) -> str:
         """Why an interface is not covered, with the consequence; empty if all is well."""
-        return self._trouble
+        return self._trouble or self._failing
 
     def begin(self, present: Sequence[Interface]) -> None:
         """Receive everywhere, then send. SystemFailure if it cannot be had as it was wished for."""
@@ -91,7 +95,11 @@ class Reflex:
         for index, interface in wanted.items():
             if index not in self._hooks:
                 self._attach(self._programs, interface)
-        self._programs.tick()
+        found = bare(present, self._wish.device, self._wish.iface)
+        if found != self._bare:
+            self._bare = found
+            log.info("note", text=self._rest or "single frames take the kernel's lane again")
+        self.tick()
 
     def limit_sessions(self, per_second: int) -> None:
         """New sessions of one address and second."""
@@ -104,9 +112,17 @@ class Reflex:
             self._programs.watch(peer, on)
 
     def tick(self) -> None:
-        """About once a second: what has expired is wiped."""
-        if self._programs is not None:
+        """About once a second: what has expired is wiped, and routes are looked up anew."""
+        if self._programs is None:
+            return
+        try:
             self._programs.tick()
+            failing = ""
+        except OSError as error:  # more addresses than a map holds, memory is short: what is known still holds
+            failing = f"the kernel's lane does not follow this machine's addresses and routes: {_words(error)}"
+        if failing != self._failing:
+            self._failing = failing
+            log.warning("note", text=failing or "the kernel's lane follows this machine's addresses and routes again")
 
     def status(self) -> dict[str, Any]:
         """For `omni status`."""
@@ -122,7 +138,9 @@ class Reflex:
         names = {index: name for index, (name, _) in self._hooks.items()}
         return {
             "mechanism": self._mechanism,
-            "because": self._trouble or "; ".join(f"{name}: {hook.because}" for name, hook in self._hooks.values()),
+            "because": self._trouble
+            or self._rest
+            or "; ".join(f"{name}: {hook.because}" for name, hook in self._hooks.values()),
             "minimum_kernel": MINIMUM_KERNEL,
             "interfaces": [{"name": name, "mechanism": hook.mechanism} for name, hook in self._hooks.values()],
             "programs": [
@@ -131,6 +149,12 @@ class Reflex:
             ],
             "counters": {name: number for name, number in self._programs.counters() if number},
         }
+
+    @property
+    def _rest(self) -> str:
+        """Why the lane is not offered to peers now; empty if it is."""
+        names = ", ".join(self._bare)
+        return f"single frames take the userspace lane: {names} has no Ethernet header for programs" if names else ""
 
     @property
     def _mechanism(self) -> str:
@@ -170,7 +194,7 @@ def start_reflex(
     from omninervous._native import Reflex as NativeReflex
 
     try:
-        programs: Programs = NativeReflex(overlay.index, overlay.mac, mac1_key(x25519), port)
+        programs: Programs = NativeReflex(overlay.index, overlay.mac, mac1_key(x25519), port, REFLEX_SESSIONS)
     except OSError as error:
         return engine, _without(wish, _words(error))
     lane = Reflex(wish, programs, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from omninervous.ganglion.netlink import OVERLAY_ALIAS, Interface
 
-__all__ = ["Hook", "choose_hook", "driver_of", "underlays"]
+__all__ = ["Hook", "bare", "choose_hook", "driver_of", "underlays"]
 
 _KINDS_WITHOUT_XDP = frozenset(
     {"bridge", "bond", "team", "vlan", "macvlan", "ipvlan", "vxlan", "geneve", "ifb", "dummy"}
@@ -40,6 +40,21 @@ def underlays(present: Sequence[Interface], device: str, iface: str | None) -> t
         and each.name != device
         and each.alias != OVERLAY_ALIAS
         and (each.name == iface if iface is not None else not each.bridge_port)
+    )
+
+
+def bare(present: Sequence[Interface], device: str, iface: str | None) -> tuple[str, ...]:
+    """Names of the interfaces that datagrams of ours may arrive on without an Ethernet header, where no program of ours
+    sees them: PPP, raw IP modems, tunnels that are the way out or the one of `--iface`. A tunnel beside (somebody
+    else's VPN to some networks) is none: its addresses are not announced to peers."""
+    return tuple(
+        each.name
+        for each in present
+        if each.up
+        and not each.ethernet
+        and each.name != device
+        and each.alias != OVERLAY_ALIAS
+        and (each.name == iface if iface is not None else each.default_route or (each.addresses and not each.tunnel))
     )
 
 

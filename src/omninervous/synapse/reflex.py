@@ -38,6 +38,8 @@ from omninervous.wire.transport import LANE_REFLEX
 
 __all__ = ["KernelLane", "Programs", "ReflexEngine"]
 
+NO_SESSION = 0
+"""An index that no session has: nothing is sent."""
 _BY_LANE = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 
 
@@ -78,8 +80,10 @@ class _Session:
     peer: PeerId
     opened: bool = False
     """The kernel has the keys of its lane 8."""
+    agreed: bool = False
+    """It is known which lanes both sides have opened."""
     sends: bool = False
-    """The other side has opened it, too."""
+    """Lane 8 is one of them."""
     in_userspace: SessionActivity | None = None
     in_kernel: ActivityTuple | None = None
     """What it has done on the lanes of each."""
@@ -210,8 +214,9 @@ class ReflexEngine:
                 # It may send as soon as it is selected, and that waits for `tx`.
                 session.opened = self._kernel.open_lane(command.local_index, keys.send_key, keys.recv_key, True)
                 self._refused += not session.opened
-        # A repeated CAPS names no lanes to send on for a moment; the lane of a session stays open once it is.
-        session.sends |= session.opened and LANE_REFLEX in command.tx
+        if command.tx:  # a repeated CAPS names no lanes to send on for a moment, and changes nothing
+            session.agreed = True
+            session.sends = session.opened and LANE_REFLEX in command.tx
         self._choose(session.peer)
 
     def _remove(self, index: int) -> None:
@@ -224,9 +229,15 @@ class ReflexEngine:
         choice = self._choices.get(peer)
         if choice is None:
             return
-        wanted = next((index for index in (choice.selected, choice.sending) if self._sends(index)), None)
+        selected = self._sessions.get(choice.selected)
+        # The other side may have no lane 8 any more, and would lose what still came on an earlier session's.
+        over = selected is not None and selected.agreed and not selected.sends
+        usable = () if over else (choice.selected, choice.sending)
+        wanted = next((index for index in usable if self._sends(index)), None)
         if wanted is not None and wanted != choice.sending:
             self._kernel.select_session(peer, wanted)
+        elif wanted is None and choice.sending is not None:
+            self._kernel.select_session(peer, NO_SESSION)
         choice.sending = wanted
 
     def _sends(self, index: int | None) -> bool:
