@@ -18,6 +18,8 @@
 #define PROTO_ICMP 1
 #define PROTO_TCP 6
 #define PROTO_UDP 17
+#define TCP_CHECKSUM 16 // its place in the header
+#define UDP_CHECKSUM 6
 #define PROTO_ICMPV6 58
 
 // Where the parts of a frame are. `start`: of the network header.

@@ -244,7 +244,8 @@ static __always_inline int checked_frame(struct scratch *s, struct peer *peer, _
 		const __u32 header = p.protocol == PROTO_TCP ? (*at(s, p.upper + 12) >> 4) * 4 : least;
 		if (header < least || p.upper + header > p.end)
 			return -COUNT_drop_bad_payload;
-		complete_checksum(s, p.upper, p.end, p.protocol == PROTO_TCP ? 16 : 6, p.protocol);
+		complete_checksum(s, p.upper, p.end, p.protocol == PROTO_TCP ? TCP_CHECKSUM : UDP_CHECKSUM,
+				  p.protocol);
 	}
 	peer->delivered_at = now;
 	return len;

@@ -77,7 +77,7 @@ static __always_inline void flow_of(const __u8 *eth, const void *end, struct flo
 }
 
 // Finish the checksum that the stack left open. Gives how many bytes lie before what it covers (0: it was finished), or
-// -1.
+// -1: it is neither TCP's nor UDP's (SCTP has a CRC), and userspace finishes it.
 //
 // The skb goes on saying CHECKSUM_PARTIAL, and whoever sends it would write into the sealed bytes. No helper clears
 // that directly; `encapsulate` does by removing those bytes from the front (skb_postpull_rcsum).
@@ -89,9 +89,10 @@ static __always_inline int finish_checksum(struct __sk_buff *skb, struct scratch
 	const __u32 headroom = BPF_CORE_READ(it, data) - BPF_CORE_READ(it, head);
 	const __u32 start = BPF_CORE_READ(it, csum_start) - headroom;
 	const __u32 field = BPF_CORE_READ(it, csum_offset);
-	if (start < ETH_HEADER || start > len || field > 64 || start + field + 2 > len)
+	if (start < ETH_HEADER || start > len || (field != UDP_CHECKSUM && field != TCP_CHECKSUM) ||
+	    start + field + 2 > len)
 		return -1;
-	complete_checksum(s, start, len, field, field == 6 ? PROTO_UDP : PROTO_TCP);
+	complete_checksum(s, start, len, field, field == UDP_CHECKSUM ? PROTO_UDP : PROTO_TCP);
 	return start;
 }
 

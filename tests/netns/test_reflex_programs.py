@@ -250,6 +250,28 @@ def test_an_address_that_another_peer_has_now_stays_in_the_fdb(lane: Reflex) -> 
     assert left_because() == "reflex_pass_unresolved"
 
 
+def test_who_has_an_address_first_keeps_it_and_the_next_inherits(lane: Reflex) -> None:
+    """As in the userspace engine: a second key that hashes to the same MAC is a forgery, and gets no traffic."""
+    mac = bytes([2, 0, 0, 0, 0, 7])
+    frame = mac + bytes([2, 0, 0, 0, 0, 2]) + b"\x88\xb5" + bytes(50)
+
+    def left_because() -> set[str]:
+        before = dict(lane.counters())
+        lane.test_run("omni_egress", frame)
+        return {name for name, number in lane.counters() if number != before[name]}
+
+    for each in (THEIR_ID, OTHER_ID):
+        lane.set_peer(each, mac, [], 1500)
+    lane.install_session(OTHER_ID, 9, 10, 1e9)
+    assert lane.open_lane(9, bytes(32), bytes(32), True)
+    lane.select_session(OTHER_ID, 9)
+    assert left_because() == {"reflex_pass_no_session"}, "the first one's"
+    lane.set_peer(OTHER_ID, mac, [], 1400)
+    assert left_because() == {"reflex_pass_no_session"}
+    lane.set_peer(THEIR_ID, bytes([2, 0, 0, 0, 0, 8]), [], 1500)
+    assert left_because() == {"reflex_pass_no_endpoint"}, "the other's, whose endpoint is not known"
+
+
 def test_an_address_is_ours_for_as_long_as_the_machine_has_it(pair_lan: tuple[Host, Host]) -> None:
     """The programs remember the one that came last."""
     machine = pair_lan[0].namespace

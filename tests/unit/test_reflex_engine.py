@@ -173,6 +173,13 @@ def test_the_kernel_sends_once_both_sides_have_opened_the_lane(engine: ReflexEng
     assert kernel.take() == []
 
 
+def test_a_session_that_is_installed_twice_keeps_its_counters(engine: ReflexEngine, kernel: Recorder) -> None:
+    engine.submit([SetPeer(PEER, Link.ETHERNET, MAC), installed(7), opened(7)])
+    kernel.take()
+    engine.submit([installed(7), opened(7)])
+    assert kernel.take() == [], "the lane of the same keys does not begin anew"
+
+
 def test_after_a_rekey_frames_stay_on_the_earlier_session_until_the_new_one_has_the_lane(
     engine: ReflexEngine, kernel: Recorder
 ) -> None:

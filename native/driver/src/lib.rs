@@ -126,6 +126,7 @@ impl Engine {
     pub fn send_datagram(&self, to: SocketAddr, data: &[u8]) {
         use omninervous_engine::outbound::Wire;
         self.common.first().udp.bind(&self.common).send(to, data, data.len(), 0);
+        self.common.announce(); // the system may have said at once why it does not go
     }
 
     /// Seal a control payload on lane 0 of a session. An unknown session is ignored.
@@ -158,6 +159,7 @@ impl Engine {
     pub fn deliver(&self, frame: &[u8]) {
         let header = Vnet::PLAIN.encode();
         self.common.write_tap(self.common.first(), &header, frame, std::iter::empty());
+        self.common.announce();
     }
 
     /// All events since the last call.

@@ -26,8 +26,9 @@ pub(crate) fn run(common: &Common, end: &End) {
     let mut outward = Outward::new(common, end);
     let mut fds = [PollFd::new(&common.wake, PollFlags::IN), PollFd::new(&end.tap, PollFlags::IN)];
     while !common.closing() {
-        let awake = if outward.rests() { 1 } else { 2 };
-        let _ = poll(&mut fds[..awake], outward.rests().then_some(&REST));
+        let rests = outward.rests();
+        let awake = if rests { 1 } else { 2 };
+        let _ = poll(&mut fds[..awake], rests.then_some(&REST));
         if awake == 2 && !fds[1].revents().is_empty() {
             outward.take();
         }

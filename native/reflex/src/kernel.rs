@@ -204,16 +204,19 @@ impl Kernel {
         let _ = self.peers.remove(&number);
     }
 
+    /// The peer that a MAC leads to.
+    pub fn mac_holder(&self, mac: [u8; 6]) -> Option<u32> {
+        self.fdb.get(&mac, 0).ok()
+    }
+
     /// Let a MAC lead to a peer.
     pub fn set_mac(&mut self, mac: [u8; 6], number: u32) -> io::Result<()> {
         self.fdb.insert(mac, number, 0).map_err(io::Error::other)
     }
 
-    /// Let a MAC no longer lead to a peer; to another one that has it since, it still does.
-    pub fn remove_mac(&mut self, mac: [u8; 6], number: u32) {
-        if self.fdb.get(&mac, 0).is_ok_and(|it| it == number) {
-            let _ = self.fdb.remove(&mac);
-        }
+    /// Let a MAC lead to nobody.
+    pub fn remove_mac(&mut self, mac: [u8; 6]) {
+        let _ = self.fdb.remove(&mac);
     }
 
     /// Add an address of our own, or take one away.

@@ -177,9 +177,24 @@ impl Lane {
         let number = peer.number;
         self.write_peer(&id)?;
         if let Some(old) = old_mac.filter(|_| old_mac != mac) {
-            self.kernel.remove_mac(old, number);
+            self.release_mac(old, number)?;
         }
-        mac.map_or(Ok(()), |it| self.kernel.set_mac(it, number))
+        mac.map_or(Ok(()), |it| self.claim_mac(it, number))
+    }
+
+    /// Who has a MAC keeps it: a second key that hashes to the same one (a forgery) gets no traffic.
+    fn claim_mac(&mut self, mac: [u8; 6], number: u32) -> io::Result<()> {
+        if self.kernel.mac_holder(mac).is_some() { Ok(()) } else { self.kernel.set_mac(mac, number) }
+    }
+
+    /// A peer has this MAC no longer. Whoever has waited for it longest gets it.
+    fn release_mac(&mut self, mac: [u8; 6], number: u32) -> io::Result<()> {
+        if self.kernel.mac_holder(mac) != Some(number) {
+            return Ok(());
+        }
+        self.kernel.remove_mac(mac);
+        let waiting = self.peers.values().filter(|it| it.mac == Some(mac) && it.number != number);
+        waiting.map(|it| it.number).min().map_or(Ok(()), |heir| self.kernel.set_mac(mac, heir))
     }
 
     /// Forget a peer and its sessions.
@@ -192,7 +207,7 @@ impl Lane {
             self.numbers.remove(&peer.number);
             self.kernel.remove_peer(peer.number);
             if let Some(mac) = peer.mac {
-                self.kernel.remove_mac(mac, peer.number);
+                self.release_mac(mac, peer.number)?;
             }
             self.forget_endpoint(peer.endpoint.map(|it| it.0))?;
         }

@@ -78,6 +78,8 @@ class Programs(KernelLane, Protocol):
 @dataclass(slots=True)
 class _Session:
     peer: PeerId
+    handshake: tuple[int, float]
+    """The other side's index, and when the session expires: with the same two it is the same session."""
     opened: bool = False
     """The kernel has the keys of its lane 8."""
     agreed: bool = False
@@ -190,9 +192,8 @@ class ReflexEngine:
                 kernel.note_datagram(command.endpoint, command.data)
             case TrustCookies():
                 kernel.trust_cookies(command.secret, command.until)
-            case InstallSession(peer=peer, local_index=index):
-                self._sessions[index] = _Session(peer)
-                kernel.install_session(peer, index, command.remote_index, command.expires_at)
+            case InstallSession():
+                self._install(command)
             case OpenLanes():
                 self._open(command)
             case SelectSession(peer=peer, local_index=index):
@@ -204,6 +205,14 @@ class ReflexEngine:
                 self._choices.pop(peer, None)
                 self._sessions = {index: each for index, each in self._sessions.items() if each.peer != peer}
                 kernel.remove_peer(peer)
+
+    def _install(self, command: InstallSession) -> None:
+        known = self._sessions.get(command.local_index)
+        handshake = (command.remote_index, command.expires_at)
+        if known is not None and (known.peer, known.handshake) == (command.peer, handshake):
+            return  # its counters must not start again
+        self._sessions[command.local_index] = _Session(command.peer, handshake)
+        self._kernel.install_session(command.peer, command.local_index, command.remote_index, command.expires_at)
 
     def _open(self, command: OpenLanes) -> None:
         session = self._sessions.get(command.local_index)
