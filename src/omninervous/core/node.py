@@ -152,7 +152,7 @@ class Node:
         self._fabric.settle(now)
 
     def reset_sessions(self, now: Now, reason: str) -> None:
-        """Drop every session without a word (suspend, VM fork: the keys may live twice) and start again."""
+        """Drop every session without a word (suspend: the keys may live twice) and start again."""
         self._fabric.reset(now, reason)
         self._fabric.settle(now)
 

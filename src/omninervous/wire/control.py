@@ -68,7 +68,7 @@ class CloseReason(IntEnum):
     REFUSED = 3
     """The CAPS were not acceptable (version, identity, membership)."""
     SUSPENDED = 4
-    """The clocks jumped (suspend, VM fork): keys may exist twice."""
+    """The clocks jumped (suspend): keys may exist twice."""
 
 
 class Versions(NamedTuple):
