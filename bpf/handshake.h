@@ -11,7 +11,7 @@
 #define RESPONSE_SIZE 92
 #define MAC_SIZE 16
 
-enum verdict { PASS, DROP, OPEN, OPENED_BEFORE };
+enum verdict { PASS, DROP, OPEN };
 
 static __always_inline int drop(__u32 reason)
 {

@@ -22,7 +22,7 @@
 #define TRANSPORT 4
 #define HELLO 5
 #define HELLO_REPLY 6
-#define OPENED 0xf0 // never on a wire: what xdp_synapse hands to tc_synapse
+#define OPENED 0xf0 // never on a wire: what xdp_synapse hands to tc_opened
 #define COOKIE_REPLY_SIZE 64
 #define HELLO_SIZE 64
 #define HELLO_REPLY_SIZE 56

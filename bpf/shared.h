@@ -132,7 +132,8 @@ ASSERT_SIZE(struct event, 40);
 	X(drop_event_overflow) X(reflex_pass_super_frame) X(reflex_pass_many)                           \
 	X(reflex_pass_unresolved) X(reflex_pass_tag) X(reflex_pass_neighbour)                           \
 	X(reflex_pass_no_session) X(reflex_pass_no_endpoint) X(reflex_pass_too_big)                     \
-	X(reflex_pass_tcp) X(reflex_pass_other) X(reflex_pass_handshake) X(reflex_pass_bulk)            \
+	X(reflex_pass_tcp) X(reflex_pass_udp) X(reflex_pass_other) X(reflex_pass_handshake)             \
+	X(reflex_pass_bulk)                                                                           \
 	X(reflex_pass_merged)
 
 #define COUNTER_NAME(name) COUNT_##name,

@@ -39,8 +39,6 @@ static __always_inline int judge(void *ctx, const int xdp, const struct config *
 		return drop(COUNT_drop_runt);
 	if (d->type == TRANSPORT && !d->reserved)
 		return judge_transport(own, d, slot);
-	if (!xdp && d->type == OPENED && d->len >= HEADER + TAG && d->counter == own->opened_mark)
-		return OPENED_BEFORE;
 	const __u32 size = size_of_type(d->type);
 	if (!size || d->reserved)
 		return drop(COUNT_drop_bad_type);
@@ -92,17 +90,35 @@ int tc_synapse(struct __sk_buff *skb)
 		count(COUNT_reflex_pass_merged);
 		return TCX_NEXT;
 	}
-	switch (judge(skb, 0, own, s, &d, &slot)) {
-	case PASS:
+	const int verdict = judge(skb, 0, own, s, &d, &slot);
+	if (verdict == PASS)
 		return TCX_NEXT;
-	case OPEN:
-		if (load_datagram(skb, 0, s, &d) == 0)
-			len = open_datagram(s, slot, d.len);
-		break;
-	case OPENED_BEFORE:
-		if (load_datagram(skb, 0, s, &d) == 0)
-			len = s->index;
+	if (verdict == OPEN && load_datagram(skb, 0, s, &d) == 0)
+		len = open_datagram(s, slot, d.len);
+	return len > 0 && len <= MAX_PAYLOAD ? deliver(skb, s, own, len) : TCX_DROP;
+}
+
+// Behind xdp_synapse: what that has opened. All else it has judged already, and taken off the budget of whoever sent it.
+SEC("classifier")
+int tc_opened(struct __sk_buff *skb)
+{
+	const struct config *own = config();
+	struct scratch *s = scratch();
+	struct datagram d = {};
+	if (!own || !s)
+		return TCX_NEXT;
+	const __u32 linear = skb->data_end - skb->data;
+	if (linear < HEADERS && skb->len > linear)
+		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+	if (!find_datagram((void *)(long)skb->data, (void *)(long)skb->data_end, own, s, &d))
+		return TCX_NEXT;
+	if (skb->gso_size) {
+		count(COUNT_reflex_pass_merged);
+		return TCX_NEXT;
 	}
+	if (d.type != OPENED || d.len < HEADER + TAG || d.counter != own->opened_mark)
+		return TCX_NEXT;
+	const int len = load_datagram(skb, 0, s, &d) == 0 ? s->index : 0;
 	return len > 0 && len <= MAX_PAYLOAD ? deliver(skb, s, own, len) : TCX_DROP;
 }
 
@@ -156,9 +172,11 @@ int omni_egress(struct __sk_buff *skb)
 	if (!bulk_at)
 		return TCX_NEXT;
 	if (skb->gso_size || choose_lane(&f, skb->len, *bulk_at, now) == BULK) {
-		if (f.tcp)
+		if (f.tcp || f.udp)
 			*bulk_at = now;
-		return leave(skb->gso_size ? COUNT_reflex_pass_super_frame : COUNT_reflex_pass_tcp);
+		return leave(skb->gso_size ? COUNT_reflex_pass_super_frame :
+			     f.tcp         ? COUNT_reflex_pass_tcp :
+					     COUNT_reflex_pass_udp);
 	}
 	if (skb->vlan_present)
 		return leave(COUNT_reflex_pass_tag);
@@ -181,11 +199,12 @@ int omni_egress(struct __sk_buff *skb)
 	const __u32 v6 = peer->endpoint.family == 6, interface = peer->interface;
 	__u32 len = skb->len;
 	__u32 outer = len + (v6 ? 48 : 28) + HEADER + 1 + TAG;
-	if (outer > peer->mtu || len > MAX_PAYLOAD - HEADER - TAG - 1)
-		return leave(COUNT_reflex_pass_too_big);
 	// What the underlay's own MTU refuses would vanish behind the redirect; the engine sends it in fragments.
-	if (bpf_check_mtu(skb, interface, &outer, 0, 0))
+	if (outer > peer->mtu || len > MAX_PAYLOAD - HEADER - TAG - 1 || bpf_check_mtu(skb, interface, &outer, 0, 0)) {
+		if (f.udp)
+			*bulk_at = now;
 		return leave(COUNT_reflex_pass_too_big);
+	}
 	asm volatile("%0 &= 2047" : "+r"(len));
 	if (!len || bpf_skb_load_bytes(skb, 0, s->bytes + FRAME, len) < 0)
 		return leave(COUNT_reflex_pass_other);

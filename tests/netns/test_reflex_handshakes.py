@@ -16,6 +16,7 @@ from tests.netns.reflex_packets import OTHER_ID, OUR_KEY, TCX_DROP, TCX_NEXT, TH
 
 THERE6 = Endpoint("2001:db8::1", 51820)
 EMPTY_INITIATION = b"\x01\0\0\0" + bytes(144)
+XDP_PASS = 2
 TOTAL_RATE = 1000
 """bpf/receive.h"""
 
@@ -43,6 +44,18 @@ def test_the_rate_of_initiations_is_what_it_was_set_to(lane: Reflex) -> None:
         assert rate <= passed <= rate * (2 + time.monotonic() - began) and verdicts.count(TCX_DROP) == 600 - passed
         assert rate_limited(lane) >= len(verdicts) - passed
         time.sleep(1.1)
+
+
+def test_behind_xdp_nobody_is_judged_or_charged_twice(lane: Reflex) -> None:
+    lane.limit(7)
+    datagram = forged()
+    verdicts = [lane.test_run("xdp_synapse", datagram)[0] for _ in range(3)]
+    assert verdicts == [XDP_PASS] * 3
+    before = lane.counters()
+    for each in (datagram, packet(b"\x09" + bytes(60)), packet(b"")):
+        assert [lane.test_run("tc_opened", each)[0] for _ in range(50)] == [TCX_NEXT] * 50
+    assert lane.counters() == before
+    assert [lane.test_run("xdp_synapse", datagram)[0] for _ in range(3)] == [XDP_PASS] * 3, "the budget is as it was"
 
 
 def test_the_rate_is_for_strangers(lane: Reflex) -> None:

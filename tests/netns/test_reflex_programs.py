@@ -226,7 +226,7 @@ def test_other_traffic_is_left_alone(lane: Reflex, seed: int) -> None:
     for each in others:
         if not 54 <= len(each) <= 1514:
             continue  # a test run refuses less than the headers that the ethertype names, and more than a page
-        for program, passes in (("tc_synapse", TCX_NEXT), ("xdp_synapse", 2)):
+        for program, passes in (("tc_synapse", TCX_NEXT), ("tc_opened", TCX_NEXT), ("xdp_synapse", 2)):
             assert lane.test_run(program, each)[:2] == (passes, each)
     assert lane.counters() == before
 

@@ -86,7 +86,7 @@ impl Kernel {
             loader.map_max_entries(name, size);
         }
         let mut programs = loader.load(OBJECT).map_err(refused)?;
-        for name in ["omni_egress", "tc_synapse"] {
+        for name in ["omni_egress", "tc_synapse", "tc_opened"] {
             classifier(&mut programs, name)?.load().map_err(|it| program_error(name, it))?;
         }
         let xdp: &mut Xdp = program(&mut programs, "xdp_synapse")?;
@@ -117,7 +117,7 @@ impl Kernel {
         let name = name_of(interface)?;
         // What the other mechanism attached goes first: two of our programs would judge one datagram twice.
         self.receiving.remove(&interface);
-        let tc = tcx(&mut self.programs, "tc_synapse", &name, TcAttachType::Ingress)?;
+        let tc = tcx(&mut self.programs, ingress(mechanism), &name, TcAttachType::Ingress)?;
         let xdp = match mechanism {
             Mechanism::Tc => None,
             Mechanism::Xdp => Some(xdp(&mut self.programs, interface, &name)?),
@@ -155,7 +155,7 @@ impl Kernel {
     pub fn attached(&self) -> Vec<(&'static str, &'static str, u32)> {
         let mut all: Vec<_> = self.sending.iter().map(|it| ("omni_egress", "egress", it.0)).collect();
         for (&interface, it) in &self.receiving {
-            all.push(("tc_synapse", "ingress", interface));
+            all.push((ingress(it.mechanism), "ingress", interface));
             if it.mechanism == Mechanism::Xdp {
                 all.push(("xdp_synapse", "xdp", interface));
             }
@@ -302,6 +302,14 @@ fn classifier<'a>(programs: &'a mut Ebpf, name: &str) -> io::Result<&'a mut Sche
 fn map<M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(programs: &mut Ebpf, name: &str) -> io::Result<M> {
     let found = programs.take_map(name).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_owned()))?;
     M::try_from(found).map_err(io::Error::other)
+}
+
+/// What stands at the ingress of an interface.
+fn ingress(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::Tc => "tc_synapse",
+        Mechanism::Xdp => "tc_opened",
+    }
 }
 
 fn tcx(programs: &mut Ebpf, name: &str, interface: &str, hook: TcAttachType) -> io::Result<FdLink> {
