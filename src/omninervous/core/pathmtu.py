@@ -24,7 +24,9 @@ from omninervous.wire.transport import MIN_TRANSPORT_SIZE
 __all__ = ["STEPS", "TRIES", "VERIFY_EVERY", "PathMtu"]
 
 TRIES = 4
-"""One each second. On a path that loses a tenth both ways, 1 of 700 paths is taken for narrow, for a minute."""
+"""On a path that loses a tenth each way, one round in 700 takes it for narrow, for a minute."""
+TRY_EVERY = 0.9
+"""Seconds, however often `tick` is called: a little less than what lies between two ticks of a peer with data."""
 VERIFY_EVERY = 60.0
 STEPS = (1500, 1280)
 """Bytes of an IP packet that are tried when a full frame does not pass; every IPv6 path has the last (RFC 8200)."""
@@ -47,7 +49,7 @@ class PathMtu:
         self._again_at = 0.0
 
     def tick(self, now: Now, index: int, path: Endpoint) -> None:
-        """A second with data, on a path that works."""
+        """Data flows, on a path that works."""
         if path != self._path:
             self.forget()
             self._path = path
@@ -62,6 +64,7 @@ class PathMtu:
                 self._settle(now.boot + VERIFY_EVERY)
                 return
         self._try(index, path, sizes[self._step])
+        self._again_at = now.boot + TRY_EVERY
 
     def forget(self) -> None:
         """The path is another one, or the peer goes."""
