@@ -47,8 +47,11 @@ class Trouble:
         self._random = random.Random(seed)
         self._repairs: list[tuple[float, Callable[[], object]]] = []
         self._dark: set[str] = set()
-        # A rule of the others' boxes names an address of theirs.
-        self._movable = [each for each in network.machines if not set(each.site.nats[:1]) & set(CONES)]
+        # A rule of the others' boxes names an address of theirs. A box that hairpins does so for the ports that its
+        # clients have; after a move Linux gives them others as long as flows of the old address are remembered.
+        self._movable = [
+            each for each in network.machines if not set(each.site.nats[:1]) & set(CONES) and not each.site.hairpin
+        ]
         self._renumberable = [
             box for box, site in network.sites_of_boxes if box.kind is not NatKind.SEQUENTIAL and not site.hairpin
         ]
