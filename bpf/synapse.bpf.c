@@ -71,6 +71,20 @@ failed:
 	return TCX_DROP;
 }
 
+// Whether a packet at the ingress is a datagram for our port, and stands alone.
+static __always_inline int arrived(struct __sk_buff *skb, const struct config *own, struct scratch *s,
+				   struct datagram *d)
+{
+	const __u32 linear = skb->data_end - skb->data;
+	if (linear < HEADERS && skb->len > linear)
+		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+	if (!find_datagram((void *)(long)skb->data, (void *)(long)skb->data_end, own, s, d))
+		return 0;
+	if (skb->gso_size)
+		count(COUNT_reflex_pass_merged);
+	return !skb->gso_size;
+}
+
 SEC("classifier")
 int tc_synapse(struct __sk_buff *skb)
 {
@@ -79,17 +93,8 @@ int tc_synapse(struct __sk_buff *skb)
 	struct datagram d = {};
 	__u32 slot = 0;
 	int len = 0;
-	if (!own || !s)
+	if (!own || !s || !arrived(skb, own, s, &d))
 		return TCX_NEXT;
-	const __u32 linear = skb->data_end - skb->data;
-	if (linear < HEADERS && skb->len > linear)
-		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-	if (!find_datagram((void *)(long)skb->data, (void *)(long)skb->data_end, own, s, &d))
-		return TCX_NEXT;
-	if (skb->gso_size) {
-		count(COUNT_reflex_pass_merged);
-		return TCX_NEXT;
-	}
 	const int verdict = judge(skb, 0, own, s, &d, &slot);
 	if (verdict == PASS)
 		return TCX_NEXT;
@@ -105,17 +110,8 @@ int tc_opened(struct __sk_buff *skb)
 	const struct config *own = config();
 	struct scratch *s = scratch();
 	struct datagram d = {};
-	if (!own || !s)
+	if (!own || !s || !arrived(skb, own, s, &d))
 		return TCX_NEXT;
-	const __u32 linear = skb->data_end - skb->data;
-	if (linear < HEADERS && skb->len > linear)
-		bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-	if (!find_datagram((void *)(long)skb->data, (void *)(long)skb->data_end, own, s, &d))
-		return TCX_NEXT;
-	if (skb->gso_size) {
-		count(COUNT_reflex_pass_merged);
-		return TCX_NEXT;
-	}
 	if (d.type != OPENED || d.len < HEADER + TAG || d.counter != own->opened_mark)
 		return TCX_NEXT;
 	const int len = load_datagram(skb, 0, s, &d) == 0 ? s->index : 0;
