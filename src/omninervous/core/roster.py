@@ -115,18 +115,24 @@ class Roster:
         """A membership from anywhere, or of the peer that sent it. None: it is our own. RemoteError: it does not verify
         (`membership_*`), is older than what we know (`membership_old`), claims a known key by another identity
         (`second_identity`), or is not the sender's (`membership_of_another`)."""
-        if self._cluster_public is None:
-            raise RemoteError("no_cluster")
-        membership = verify(raw, self._cluster_public, now.wall)
+        membership = self._verified(now, raw)
         if sender not in (None, membership.x25519):
             raise RemoteError("membership_of_another")
+        return self._learn(membership)
+
+    def _verified(self, now: Now, raw: bytes) -> Membership:
+        if self._cluster_public is None:
+            raise RemoteError("no_cluster")
+        return verify(raw, self._cluster_public, now.wall)
+
+    def _learn(self, membership: Membership) -> Known | None:
         if membership.x25519 == self._own:
             return None
         known = self._known.get(membership.x25519)
         if known is not None and known.identity != membership.identity:
             raise RemoteError("second_identity")
         if known is not None and known.membership is not None:
-            if known.membership.raw == raw:
+            if known.membership.raw == membership.raw:
                 return known
             if membership.serial <= known.membership.serial:
                 raise RemoteError("membership_old")
@@ -147,14 +153,15 @@ class Roster:
 
     def learn_entry(self, now: Now, entry: PeerEntry) -> Known | None:
         """What a Nucleus tells of a member; errors as `learn`. With an old membership, where it is still counts."""
+        membership = self._verified(now, entry.membership)
         try:
-            known = self.learn(now, entry.membership)
+            known = self._learn(membership)
         except RemoteError as error:
-            known = self._stale(now, entry.membership) if error.reason == "membership_old" else None
-            if known is None:
+            if error.reason != "membership_old":
                 raise
+            known = self._known[membership.x25519]
         if known is not None:
-            self._register(now, known, entry.membership)
+            self._register(known, membership.claim)
             reflexive = () if entry.reflexive is None else (entry.reflexive,)
             known.signalled = (*reflexive, *entry.candidates)
             hosts = [each.host for each in reflexive]
@@ -242,19 +249,12 @@ class Roster:
         self.flood_dirty = True
         return known
 
-    def _register(self, now: Now, known: Known, raw: bytes) -> None:
-        """A Nucleus let the claim of this membership stand."""
-        newest = known.membership
-        assert self._cluster_public is not None
-        membership = newest if newest is not None and newest.raw == raw else verify(raw, self._cluster_public, now.wall)
-        if membership.claim != known.registered:
-            known.registered = membership.claim
+    def _register(self, known: Known, claim: VipClaim) -> None:
+        """A Nucleus let this claim stand."""
+        if claim != known.registered:
+            known.registered = claim
             if known.claim is not None:
                 self._settle(known.claim.address)
-
-    def _stale(self, now: Now, raw: bytes) -> Known | None:
-        assert self._cluster_public is not None
-        return self._known.get(verify(raw, self._cluster_public, now.wall).x25519)
 
     def _claim(self, known: Known, claim: VipClaim | None) -> None:
         if known.claim == claim:
