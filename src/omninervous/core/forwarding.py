@@ -28,7 +28,7 @@ from omninervous.core.dataplane import (
 from omninervous.core.fragments import Reassembler, ReassemblyPool
 from omninervous.core.guard import SourceGuard
 from omninervous.core.session import Session
-from omninervous.wire.address import Endpoint
+from omninervous.wire.address import UDP_OVER_IPV4, Endpoint
 from omninervous.wire.payload import KIND_SIZE
 from omninervous.wire.transport import HEADER_SIZE, LANE_BASE, TAG_SIZE
 
@@ -37,8 +37,6 @@ __all__ = ["MAX_FRAME", "ForwardingTable", "PeerEntry", "SessionEntry"]
 MAX_FRAME = 9216 + 18
 """Largest Ethernet frame that is carried or delivered: a jumbo payload with header and one VLAN tag."""
 
-_UDP_OVER_IPV4 = 20 + 8
-_UDP_OVER_IPV6 = 40 + 8
 _SEALING = HEADER_SIZE + TAG_SIZE
 _LEAST_MTU = 576
 """No path is believed to be narrower (RFC 791): a smaller figure would only cut frames to dust."""
@@ -168,7 +166,7 @@ class PeerEntry:
         self.room = self._found_mtu - self._overhead() - _SEALING
 
     def _overhead(self) -> int:
-        return _UDP_OVER_IPV6 if self.endpoint is not None and ":" in self.endpoint.host else _UDP_OVER_IPV4
+        return UDP_OVER_IPV4 if self.endpoint is None else self.endpoint.overhead
 
 
 class ForwardingTable:

@@ -30,7 +30,6 @@ TRY_EVERY = 0.9
 VERIFY_EVERY = 60.0
 STEPS = (1500, 1280)
 """Bytes of an IP packet that are tried when a full frame does not pass; every IPv6 path has the last (RFC 8200)."""
-_UDP_OVER_IPV4, _UDP_OVER_IPV6 = 28, 48
 _KIND = 1
 
 
@@ -85,7 +84,7 @@ class PathMtu:
 
     def _sizes(self, path: Endpoint) -> tuple[int, ...]:
         frame = self._ctx.config.mtu + ETHERNET_HEADER_SIZE
-        full = _overhead(path) + MIN_TRANSPORT_SIZE + _KIND + frame
+        full = path.overhead + MIN_TRANSPORT_SIZE + _KIND + frame
         return (full, *(step for step in STEPS if step < full))
 
     def _try(self, index: int, path: Endpoint, size: int) -> None:
@@ -93,7 +92,7 @@ class PathMtu:
             self._token = self._ctx.entropy(TOKEN_SIZE)
         self._tries += 1
         bare = PathChallenge(self._token, padding=1)
-        room = size - _overhead(path) - MIN_TRANSPORT_SIZE
+        room = size - path.overhead - MIN_TRANSPORT_SIZE
         padded = PathChallenge(self._token, padding=room - len(bare.encode()) + 1)
         self._ctx.commands.append(SendControl(index, padded.encode(), path))
 
@@ -116,7 +115,3 @@ class PathMtu:
             "smaller --mtu on all machines may save that"
         )
         self._ctx.problem("path_mtu", text, subject)
-
-
-def _overhead(path: Endpoint) -> int:
-    return _UDP_OVER_IPV6 if ":" in path.host else _UDP_OVER_IPV4

@@ -17,10 +17,21 @@ from typing import NamedTuple
 
 from omninervous.errors import DecodeError
 
-__all__ = ["ENDPOINT4_SIZE", "ENDPOINT6_SIZE", "Endpoint", "decode_endpoint", "encode_endpoint", "format_mac"]
+__all__ = [
+    "ENDPOINT4_SIZE",
+    "ENDPOINT6_SIZE",
+    "UDP_OVER_IPV4",
+    "UDP_OVER_IPV6",
+    "Endpoint",
+    "decode_endpoint",
+    "encode_endpoint",
+    "format_mac",
+]
 
 ENDPOINT4_SIZE = 7
 ENDPOINT6_SIZE = 19
+UDP_OVER_IPV4 = 20 + 8
+UDP_OVER_IPV6 = 40 + 8
 
 
 class Endpoint(NamedTuple):
@@ -31,6 +42,11 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of the IP and UDP headers of a datagram to it."""
+        return UDP_OVER_IPV6 if ":" in self.host else UDP_OVER_IPV4
 
 
 # A Nucleus reads and writes the same few endpoints thousands of times a second, and parsing addresses is slow.
