@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from omninervous.lab.nat import NatKind, NatPolicy
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host, Internet, NatBox
 
-__all__ = ["SECRET", "Pair", "behind", "ping", "transfer", "ula", "vip", "wait_for"]
+__all__ = ["SECRET", "Pair", "all_answered", "behind", "ping", "transfer", "ula", "vip", "wait_for"]
 
 SECRET = "a secret of more than sixteen characters"
 
@@ -24,6 +25,17 @@ def ping(where: Namespace, address: str, count: int = 3) -> PingResult:
     """`ping` five times a second."""
     done = where.run("ping", "-n", "-c", str(count), "-i", "0.2", "-W", "2", address, check=False)
     return parse_ping(done.stdout)
+
+
+def all_answered(where: Namespace, address: str, count: int, *options: str, seconds: int = 60) -> None:
+    """`count` echoes are answered, each once. ping's own loss says less: it counts what is still under way when ping
+    ends, and without -w ping ends when the last answer takes twice as long as the slowest one before it."""
+    argv = ("ping", "-n", "-c", str(count), "-w", str(seconds), *options, address)
+    said = where.run(*argv, check=False, seconds=seconds + 10.0).stdout
+    answers = [int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)]
+    lost = set(range(1, max(answers, default=count))) - set(answers)
+    assert not lost, f"no answer to {sorted(lost)}: {said[-300:]}"
+    assert len(answers) == len(set(answers)) >= count, said[-300:]
 
 
 def vip(daemon: Daemon) -> str:

@@ -30,6 +30,7 @@ from omninervous.wire.address import Endpoint
 from omninervous.wire.frame import BROADCAST_MAC, build_ethernet, decode_arp
 from tests.datapaths import Side, twins
 from tests.engines import PATIENCE, wait_until
+from tests.netns.edges import all_answered
 
 MTU = 1380
 PORT = 51820
@@ -61,11 +62,9 @@ class Edge:
         for address in (other.side.vip, other.side.ula):
             self.namespace.ip("neigh", "replace", str(address), "lladdr", other.side.mac.hex(":"), "dev", "omni0")
 
-    def ping(self, other: Edge, *options: str, version: int = 4) -> None:
-        """20 echoes; SystemFailure unless all are answered."""
+    def ping(self, other: Edge, *, size: int = 56, count: int = 20, version: int = 4) -> None:
         address = other.side.vip if version == 4 else other.side.ula
-        said = self.namespace.run("ping", "-c", "20", "-i", "0.01", "-W", "2", *options, str(address)).stdout
-        assert " 0% packet loss" in said, said
+        all_answered(self.namespace, str(address), count, "-i", "0.01", "-s", str(size))
 
     def counter(self, name: str) -> int:
         return self.engine.counters().get(name, 0)
@@ -89,7 +88,7 @@ def test_a_stack_reaches_the_other_one_over_either_underlay(lab: Lab, version: i
     with edges(lab, version=version) as (a, b):
         a.ping(b)
         a.ping(b, version=6)
-        a.ping(b, "-s", "3000")
+        a.ping(b, size=3000)
         assert a.counter("refitted") == 0, "a full omni0 frame fits an Ethernet underlay"
         assert set(b.engine.learned()) == {a.side.mac}
 
@@ -142,10 +141,10 @@ def _as_packet_socket_shows(frame: bytes) -> bytes:
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_narrow_underlay_is_noticed_and_frames_are_cut_to_it(lab: Lab, version: int) -> None:
     with edges(lab, mtu=1300, version=version) as (a, b):
-        a.ping(b, "-s", "1300", "-c", "1")  # alone: frames that are read together are sealed before any is refused
+        a.ping(b, size=1300, count=1)  # alone: frames that are read together are sealed before any is refused
         # The first frame is tried at 1500, 1400 and 1280 bytes, and carried; the later ones know.
         assert a.counter("refitted") == b.counter("refitted") == 2
-        a.ping(b, "-s", "1300")
+        a.ping(b, size=1300)
         assert a.counter("refitted") == b.counter("refitted") == 2
         assert a.counter("drop_too_big") == 0
 

@@ -13,6 +13,7 @@ import pytest
 
 from omninervous.lab.capture import udp_datagram
 from omninervous.lab.topology import Host
+from tests.netns.edges import all_answered
 from tests.netns.reflex_ends import ReflexEnd, connect
 
 Ends = Callable[..., tuple[ReflexEnd, ReflexEnd]]
@@ -43,8 +44,8 @@ def ends(pair_lan: tuple[Host, Host]) -> Generator[Ends, None, None]:
 def test_both_ip_versions_pass_by_every_mechanism(ends: Ends, mechanism: str, v6: bool) -> None:
     a, _ = ends(mechanism, v6=v6)
     for size in (0, 8, 56, 512, 1252):
-        a.host.namespace.run("ping", "-c", "3", "-i", "0.01", "-W", "2", "-s", str(size), "10.200.0.2")
-    a.host.namespace.run("ping", "-c", "3", "-i", "0.01", "-W", "2", "-s", "1232", "fd00::2")
+        all_answered(a.host.namespace, "10.200.0.2", 3, "-i", "0.01", "-s", str(size))
+    all_answered(a.host.namespace, "fd00::2", 3, "-i", "0.01", "-s", "1232")
     assert a.counter("tx_packets") >= 18
     assert a.counter("rx_packets") >= 18
 

@@ -18,6 +18,7 @@ from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host
 from omninervous.lab.wireguard import WireGuardGo, WireGuardPeer, generate_psk
+from tests.netns.edges import all_answered
 
 OURS, THEIRS = "10.9.0.1", "10.9.0.2"
 PORT = 51820
@@ -165,8 +166,7 @@ def passes(source: Namespace, target: str, seconds: float = 6.0) -> bool:
 
 def assert_pings(source: Namespace, target: str) -> None:
     assert passes(source, target)
-    done = source.run("ping", "-c", "10", "-i", "0.02", "-W", "1", target, check=False)
-    assert parse_ping(done.stdout).loss == 0, done.stdout
+    all_answered(source, target, 10, "-i", "0.02")
 
 
 def iperf3(lab: Lab, source: Namespace, sink: Namespace, target: str) -> float:
