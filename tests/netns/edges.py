@@ -16,7 +16,7 @@ from omninervous.lab.nat import NatKind, NatPolicy
 from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host, Internet, NatBox
 
-__all__ = ["SECRET", "Pair", "all_answered", "behind", "ping", "transfer", "ula", "vip", "wait_for"]
+__all__ = ["SECRET", "Pair", "all_answered", "assert_answered", "behind", "ping", "transfer", "ula", "vip", "wait_for"]
 
 SECRET = "a secret of more than sixteen characters"
 
@@ -28,10 +28,13 @@ def ping(where: Namespace, address: str, count: int = 3) -> PingResult:
 
 
 def all_answered(where: Namespace, address: str, count: int, *options: str, seconds: int = 60) -> None:
-    """`count` echoes are answered, each once. ping's own loss says less: it counts what is still under way when ping
-    ends, and without -w ping ends when the last answer takes twice as long as the slowest one before it."""
     argv = ("ping", "-n", "-c", str(count), "-w", str(seconds), *options, address)
-    said = where.run(*argv, check=False, seconds=seconds + 10.0).stdout
+    assert_answered(where.run(*argv, check=False, seconds=seconds + 10.0).stdout, count)
+
+
+def assert_answered(said: str, count: int) -> None:
+    """`ping -c count -w SECONDS` had every echo answered, each once. Its own loss says less: it counts what is still
+    under way when ping ends, and without -w ping ends when the last answer takes twice as long as any before."""
     answers = [int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)]
     lost = set(range(1, max(answers, default=count))) - set(answers)
     assert not lost, f"no answer to {sorted(lost)}: {said[-300:]}"
