@@ -16,7 +16,8 @@ from omninervous.lab.evidence import parse_ping
 from omninervous.lab.names import NAMESPACE_DIRECTORY, RunId, find_leftovers
 from omninervous.lab.namespaces import Lab, clean_leftovers
 from omninervous.lab.process import poll_until
-from omninervous.lab.topology import Host, TwoNats, two_nats
+from omninervous.lab.scene import machine_state
+from omninervous.lab.topology import Host, TwoNats, join, two_nats
 
 
 def test_a_closed_lab_leaves_nothing(lab: Lab) -> None:
@@ -55,6 +56,17 @@ time.sleep(600)
     assert not list(NAMESPACE_DIRECTORY.glob(f"{name}-*"))
     assert not (lab.directory.parent / name).exists()
     assert lab.namespaces[0].path.exists() and lab.directory.exists()
+
+
+def test_a_machines_state_has_the_routes_of_its_link_local_addresses(lab: Lab) -> None:
+    """The kernel lists such an address first; with duplicate address detection, for a second or two without a route."""
+    machine, other = lab.namespace("machine"), lab.namespace("other")
+    machine.sysctl({"net.ipv6.conf.default.accept_dad": 1})
+    join(machine, "eth0", other, "eth0")
+    for each in (other, machine):
+        each.ip("link", "set", "eth0", "up")
+    assert "tentative" in machine.ip("address", "show", "dev", "eth0", "scope", "link")
+    assert any(line.startswith("route local fe80::") for line in machine_state(machine))
 
 
 def test_a_missing_command_is_named_with_its_remedy(lab: Lab) -> None:

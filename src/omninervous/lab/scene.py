@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from omninervous.lab.daemons import Daemon
 from omninervous.lab.evidence import TrafficCount, parse_link_counters
 from omninervous.lab.namespaces import Lab, Namespace
 from omninervous.lab.nat import Forward, NatPolicy
+from omninervous.lab.process import poll_until
 from omninervous.lab.topology import Host, NatBox, TwoNats, two_nats
 
 __all__ = ["NUCLEUS_PORT", "RAW_PORT", "Edge", "Scene", "machine_state"]
@@ -27,6 +29,8 @@ _CAPTURE_LIMIT = 3000
 _WHOLE = 262144
 MARKER_SIZE = 16
 """Bytes; the longest pattern that ping takes."""
+_SETTLE_SECONDS = 5.0
+"""More than duplicate address detection takes: a random delay of up to 1 s, then 1 s (RFC 4862, 5.1 and 5.4.2)."""
 
 
 @dataclass(slots=True)
@@ -134,6 +138,8 @@ class Scene:
 
 def machine_state(machine: Namespace) -> frozenset[str]:
     """Processes, interfaces, addresses, routes, rules and sockets of a machine, one line each."""
+    # The kernel lists a link-local address before its route, which a work queue of its own adds (addrconf_dad_work).
+    poll_until(lambda: _link_local_routes(machine) >= _link_local_addresses(machine), _SETTLE_SECONDS)
     listings = {
         "process": "\n".join(str(pid) for pid in machine.pids()),
         "interface": machine.ip("-br", "link"),
@@ -147,3 +153,13 @@ def machine_state(machine: Namespace) -> frozenset[str]:
     return frozenset(
         f"{kind} {' '.join(line.split())}" for kind, text in listings.items() for line in text.splitlines() if line
     )
+
+
+def _link_local_addresses(machine: Namespace) -> set[str]:
+    listed = json.loads(machine.ip("-j", "-6", "address"))
+    return {address["local"] for link in listed for address in link["addr_info"] if address["scope"] == "link"}
+
+
+def _link_local_routes(machine: Namespace) -> set[str]:
+    listed = json.loads(machine.ip("-j", "-6", "route", "show", "table", "local", "type", "local"))
+    return {route["dst"] for route in listed}
